@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from skerry.debian import PackagesMissing, install
+from skerry.debian import PackagesMissingError, install
 
 
 def _fail(code: str, cause: str, remedy: str) -> NoReturn:
@@ -39,7 +39,16 @@ def _pinned(lock: Path, name: str) -> str:
 
 def _install(python: Path, lock: Path) -> None:
     """Install the lock into the environment: with uv (itself hash-checked) for speed, with pip where uv fails."""
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "--no-deps"]
+    pip = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--require-hashes",
+        "--no-deps",
+    ]
     wanted = _pinned(lock, "uv")
     if wanted:
         first = lock.parent / ".venv.uv-requirement"
@@ -51,19 +60,36 @@ def _install(python: Path, lock: Path) -> None:
         if got_uv:
             environment = dict(os.environ)
             # uv has settings of its own; what the person told pip holds for it too.
-            for theirs, ours in (("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), ("PIP_EXTRA_INDEX_URL", "UV_INDEX"),
-                                 ("PIP_CERT", "SSL_CERT_FILE")):
+            for theirs, ours in (
+                ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"),
+                ("PIP_EXTRA_INDEX_URL", "UV_INDEX"),
+                ("PIP_CERT", "SSL_CERT_FILE"),
+            ):
                 if os.environ.get(theirs):
                     environment.setdefault(ours, os.environ[theirs])
-            command = [str(python.with_name("uv")), "pip", "install", "--quiet", "--python", str(python),
-                       "--require-hashes", "--no-deps", "--compile-bytecode", "-r", str(lock)]
+            command = [
+                str(python.with_name("uv")),
+                "pip",
+                "install",
+                "--quiet",
+                "--python",
+                str(python),
+                "--require-hashes",
+                "--no-deps",
+                "--compile-bytecode",
+                "-r",
+                str(lock),
+            ]
             if subprocess.run(command, env=environment, check=False).returncode == 0:
                 return
             print("skerry: uv could not install the lock file; trying pip", file=sys.stderr)
     if subprocess.run([*pip, "-r", str(lock)], check=False).returncode != 0:
-        _fail("LAUNCH_003", f"the packages of {lock.name} could not be installed (see above)",
-              "check the network or PIP_INDEX_URL, then run the same command again; a wrong hash means that the "
-              "package index delivered something else than was locked")
+        _fail(
+            "LAUNCH_003",
+            f"the packages of {lock.name} could not be installed (see above)",
+            "check the network or PIP_INDEX_URL, then run the same command again; a wrong hash means that the "
+            "package index delivered something else than was locked",
+        )
 
 
 def make_environment(venv: str, lock: str, stamp: str, wanted: Callable[[], str], ready: Callable[[], bool]) -> None:
@@ -76,7 +102,7 @@ def make_environment(venv: str, lock: str, stamp: str, wanted: Callable[[], str]
         if not _has_ensurepip():
             try:
                 install(["python3-venv"])
-            except PackagesMissing as error:
+            except PackagesMissingError as error:
                 _fail("LAUNCH_002", str(error), error.command)
         started = time.monotonic()
         print(f"skerry: making {place.name} from {lock_file.name} (once; about a minute)", file=sys.stderr, flush=True)

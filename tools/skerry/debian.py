@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Need:
 
     def met(self) -> bool:
         if "/" in self.proof:
-            return os.path.exists(self.proof)
+            return Path(self.proof).exists()
         search = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
         return shutil.which(self.proof, path=search) is not None
 
@@ -45,7 +46,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
 }
 
 
-class PackagesMissing(Exception):
+class PackagesMissingError(Exception):
     """Packages are missing and cannot be installed from here; ``packages`` names them, ``reason`` says why not."""
 
     def __init__(self, packages: list[str], reason: str) -> None:
@@ -68,14 +69,14 @@ def install(packages: list[str]) -> None:
     """Install ``packages`` with apt, as root, saying which.
 
     Raises:
-        PackagesMissing: not root, no apt, or apt failed.
+        PackagesMissingError: not root, no apt, or apt failed.
     """
     if not packages:
         return
     if os.geteuid() != 0:
-        raise PackagesMissing(packages, "only root can install them")
+        raise PackagesMissingError(packages, "only root can install them")
     if shutil.which("apt-get") is None:
-        raise PackagesMissing(packages, "this machine has no apt-get")
+        raise PackagesMissingError(packages, "this machine has no apt-get")
     print(f"skerry: installing Debian packages: {' '.join(packages)}", file=sys.stderr, flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     options = ["-qq", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]
@@ -85,13 +86,13 @@ def install(packages: list[str]) -> None:
         subprocess.run(["apt-get", "update", "-qq"], env=environment, capture_output=True, check=False)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise PackagesMissing(packages, f"apt-get failed: {done.stderr.strip()[-600:]}")
+        raise PackagesMissingError(packages, f"apt-get failed: {done.stderr.strip()[-600:]}")
 
 
 def ensure(part: str) -> None:
     """Install what ``part`` lacks.
 
     Raises:
-        PackagesMissing: see `install`.
+        PackagesMissingError: see `install`.
     """
     install(missing(part))

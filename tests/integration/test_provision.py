@@ -1,0 +1,124 @@
+"""``skerry provision`` as a process, on hosts that are this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+INVENTORY = """
+all:
+  vars:
+    ansible_connection: local
+    ansible_python_interpreter: "{{ ansible_playbook_python }}"
+  hosts:
+    a:
+    b:
+    gone: {ansible_connection: ssh, ansible_host: 127.0.0.1, ansible_port: 1}
+"""
+
+PLAYBOOK = """
+- name: Small
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Touch
+      ansible.builtin.file: {path: "FOLDER/{{ inventory_hostname }}", state: touch, mode: "0644"}
+    - name: Coded
+      ansible.builtin.fail:
+        msg: "PREFLIGHT_007 too little memory | remedy: add some"
+      when: inventory_hostname == 'b'
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "inventory.yml").write_text(INVENTORY)
+    (tmp_path / "play.yml").write_text(PLAYBOOK.replace("FOLDER", str(tmp_path)))
+    return tmp_path
+
+
+def provision(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        str(ROOT / "skerry"),
+        "provision",
+        "-i",
+        str(site / "inventory.yml"),
+        "--playbook",
+        str(site / "play.yml"),
+    ]
+    return subprocess.run([*command, *words], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_json_tells_every_host_apart(site: Path) -> None:
+    done = provision(site, "--json")
+    assert done.returncode == 1, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert told["hosts"]["a"] == {"ok": 1, "changed": 1, "unreachable": False, "failures": []}
+    assert told["hosts"]["b"]["failures"][0]["code"] == "PREFLIGHT_007"
+    assert told["hosts"]["gone"]["unreachable"]
+    assert told["hosts"]["gone"]["failures"][0]["code"] == "HOST_001"
+    assert "too little memory" in Path(told["log"]).read_text()
+
+
+def test_people_see_cause_and_remedy(site: Path) -> None:
+    done = provision(site)
+    assert "PREFLIGHT_007 on b: too little memory" in done.stdout
+    assert "remedy: add some" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_exit_codes(site: Path) -> None:
+    assert provision(site, "--limit", "a").returncode == 0
+    assert provision(site, "--limit", "gone").returncode == 4
+    missing = subprocess.run(
+        [str(ROOT / "skerry"), "provision", "-i", str(site / "no")], capture_output=True, text=True, check=False
+    )
+    assert missing.returncode == 2
+    assert missing.stderr.startswith("PROVISION_001")
+
+
+def test_check_mode_changes_nothing(site: Path) -> None:
+    assert provision(site, "--check", "--limit", "a").returncode == 0
+    assert not (site / "a").exists()
+
+
+def test_playbook_that_does_not_parse(site: Path) -> None:
+    (site / "play.yml").write_text("- hosts: all\n  bad: 1\n")
+    done = provision(site)
+    assert done.returncode == 1
+    assert "'bad' is not a valid attribute" in done.stdout
+
+
+def test_interrupt_stops_and_a_second_run_carries_on(site: Path) -> None:
+    text = (site / "play.yml").read_text()
+    (site / "play.yml").write_text(
+        text + "    - name: Long\n      ansible.builtin.command: sleep 60\n      changed_when: false\n"
+    )
+    command = [
+        str(ROOT / "skerry"),
+        "provision",
+        "-i",
+        str(site / "inventory.yml"),
+        "--playbook",
+        str(site / "play.yml"),
+    ]
+    process = subprocess.Popen([*command, "--limit", "a"], stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+    deadline = time.monotonic() + 30
+    while not (site / "a").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)  # into the long task
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "carries on" in output
+    (site / "play.yml").write_text(text)
+    assert provision(site, "--limit", "a").returncode == 0
