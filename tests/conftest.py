@@ -1,0 +1,5 @@
+"""Fixtures of all tests."""
+
+from support_record import pytest_runtest_makereport, support
+
+__all__ = ["pytest_runtest_makereport", "support"]
