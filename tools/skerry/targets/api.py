@@ -32,7 +32,7 @@ class Target:
         name: the inventory's name of the host (``localhost`` for this machine alone).
         variables: the host's variables as ``ansible-inventory`` gives them (templates rendered where they are plain).
         groups: names of the groups that the host is in, nearest last, without ``all``.
-        labels: ``host_type``, ``region``, ``zone``, ``sandbox`` (name of the sandbox or ""), ``emulated`` ("yes" or "").
+        labels: ``host_type``, ``region``, ``zone``, ``sandbox`` (its name), ``emulated`` ("yes"); "" where not said.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Capability:
         engine: ``wasmtime``, ``wasmedge``; ``native`` for the control.
         version: of the engine; "" for native.
         mode: ``aot``, ``jit``, ``interpreter``; ``native`` for the control.
-        via: what starts it beside the engine: ``runc 1.1.15``, ``crun 1.21``, ``k3s v1.35.0+k3s3 RuntimeClass crun-wasm``, or "".
+        via: what starts it beside the engine: ``runc 1.1.15``, ``k3s v1.35.0+k3s3 crun-wasm``, or "" for nothing.
         available: False: ``reason`` says why not, and nothing may be run with it.
         default: the mode that ``skerry run`` takes for this rung and engine.
     """
@@ -187,7 +187,7 @@ class SampleSpec:
         run: what is run. Its output is hashed on the host and not sent.
         memory: False: time alone (nothing polls while the program runs). True: proportional set size is
             measured as well; the times of such a sample are not comparable and are given as they are.
-        empty: the harness's floor for this rung: an empty program of the probe's own takes the place of ``run.program``.
+        empty: the harness's floor for this rung: an empty program of the probe's own instead of ``run.program``.
     """
 
     run: RunSpec
@@ -204,7 +204,7 @@ class Sample:
             ``embedded``: from "go" to the end of instantiation (deserialize or compile, store, WASI, instance).
         run_seconds: from "go" to the end.
         phases: parts of it, names by rung: embedded ``load`` (deserialize or compile), ``instantiate``, ``call``;
-            process ``spawn``, ``first_byte``, ``exit``; container ``create``, ``start``, ``first_byte``, ``exit``; pod likewise.
+            process ``first_byte``, ``exit``; container ``create``, ``start``, ``first_byte``, ``exit``; pod likewise.
         pss_bytes: peak proportional set size; None unless the spec asks for memory.
         cgroup_peak_bytes: the cgroup's own peak; None without a cgroup.
         stdout_digest: SHA-256 of the whole standard output; ``stdout_bytes`` its length.
@@ -256,7 +256,7 @@ class Session(Protocol):
         ...
 
     def prepare(self, spec: SampleSpec) -> None:
-        """Do everything that is not measured: files, ahead-of-time compilation, images. Raises SkerryError when impossible."""
+        """Do everything that is not measured: files, compilation, images. Raises SkerryError when impossible."""
         ...
 
     def sample(self, spec: SampleSpec) -> Sample:
@@ -273,7 +273,9 @@ class Session(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class OpenSessions(Protocol):
