@@ -1,8 +1,8 @@
 """A writer of single-layer images.
 
-The archive is an OCI image layout (image-spec 1.1, image-layout.md) that carries Docker's ``manifest.json`` as well, the
-form that ``docker save`` has had since Docker 25: ``docker load`` of any version reads it, and so do ``ctr images import``
-and k3s's ``agent/images``. Same input, same bytes: entries are sorted, owners are 0, times are the epoch.
+The archive is an OCI image layout (image-spec 1.1, image-layout.md) that carries Docker's ``manifest.json`` as well,
+the form that ``docker save`` has had since Docker 25: ``docker load`` of any version reads it, and so do ``ctr images
+import`` and k3s's ``agent/images``. Same input, same bytes: entries are sorted, owners are 0, times are the epoch.
 """
 
 from __future__ import annotations
