@@ -1,0 +1,32 @@
+#!/bin/sh
+# First program of a sandbox host: makes the container look like a machine, then becomes systemd.
+# Runs at every start of the container, so each step may find its work done.
+set -eu
+given=/etc/skerry-sandbox
+
+# Docker hides parts of /proc and /sys/firmware behind mounts; a real host has them. (The engine's option for it,
+# systempaths=unconfined, exists only in the docker command.) Deepest first.
+awk '$5 ~ "^(/proc|/sys/firmware|/sys/devices/virtual/powercap)/?." && $5 != "/proc" { print $5 }' /proc/self/mountinfo |
+  sort -r | while read -r point; do umount "$point"; done
+
+# systemd, Docker and the kubelet make control groups of their own.
+awk '{ for (i = 7; i <= NF; i++) if ($i == "-") { if ($(i + 1) ~ /^cgroup2?$/) print $5; break } }' /proc/self/mountinfo |
+  while read -r point; do mount -o remount,rw,bind "$point"; done
+mount --make-rshared /
+
+# Keys come from the controller, so that the first login can be a checked one.
+install -m 0600 "$given/ssh_host_ed25519_key" /etc/ssh/ssh_host_ed25519_key
+install -m 0644 "$given/ssh_host_ed25519_key.pub" /etc/ssh/ssh_host_ed25519_key.pub
+install -d -m 0700 -o skerry -g skerry /home/skerry/.ssh
+install -m 0600 -o skerry -g skerry "$given/authorized_keys" /home/skerry/.ssh/authorized_keys
+
+# Name servers of the machine instead of Docker's own, which lives in iptables rules that a host may well replace.
+# The file is a mount: it is written, not replaced.
+[ ! -s "$given/resolv.conf" ] || cat "$given/resolv.conf" > /etc/resolv.conf
+while read -r address name; do
+  grep -q "[[:space:]]$name\$" /etc/hosts || printf '%s %s\n' "$address" "$name" >> /etc/hosts
+done < "$given/hosts"
+cat "$given/apt-proxy.conf" > /etc/apt/apt.conf.d/80skerry-proxy
+hostname > /etc/hostname
+
+exec /sbin/init

@@ -1,0 +1,93 @@
+"""Everything that a sandbox needs before its containers, in one step: engine, images, keys, settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from skerry import paths
+from skerry.errors import SkerryError
+from skerry.sandbox import engine, images, keys, machine
+from skerry.sandbox.docker_api import Docker
+from skerry.sandbox.spec import Host, Sandbox
+
+SANDBOX_LABEL = "dev.skerry.sandbox"
+PROJECT_LABEL = "dev.skerry.project"
+DEFINITION_LABEL = "dev.skerry.definition"
+
+
+def _entry() -> str:
+    return (paths.root() / "playbooks" / "files" / "sandbox" / "entry.sh").read_text(encoding="utf-8")
+
+
+def _names(sandbox: Sandbox) -> str:
+    return "".join(f"{host.address} {host.name}\n" for host in sandbox.hosts.values())
+
+
+def _definition(sandbox: Sandbox, host: Host, image: str, cap_drop: list[str]) -> str:
+    """Digest of what a container is made from; its volume carries it in its name, so a new container never meets the
+    old one's /var/lib (dpkg would believe in packages that are gone)."""
+    parts = [image, host.memory, host.cpus, host.address, str(sandbox.subnet), str(sandbox.state), cap_drop]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def check_owner(sandbox: Sandbox, docker: Docker) -> None:
+    """A sandbox of this name that another checkout made must not be taken over by accident.
+
+    Raises:
+        SkerryError: SANDBOX_011.
+    """
+    for network in docker.by_label("networks", f"{SANDBOX_LABEL}={sandbox.name}"):
+        owner = (network.get("Labels") or {}).get(PROJECT_LABEL, "")
+        if owner and owner != str(sandbox.state):
+            raise SkerryError("SANDBOX_011", f"a sandbox {sandbox.name!r} of another inventory is up (its keys: {owner})",
+                              f"take it down there, or use another name: skerry sandbox up --name {sandbox.name}-2")
+
+
+def _remove_outdated(sandbox: Sandbox, wanted: dict[str, str], docker: Docker) -> bool:
+    """Remove containers whose definition changed, and volumes that no definition of this inventory names any more."""
+    changed = False
+    for container in docker.by_label("containers", f"{SANDBOX_LABEL}={sandbox.name}"):
+        host = container["Labels"].get("dev.skerry.host", "")
+        if host in wanted and container["Labels"].get(DEFINITION_LABEL) != wanted[host]:
+            docker.remove_container(container["Id"])
+            docker.call("DELETE", f"/volumes/{sandbox.container(host)}-{container['Labels'].get(DEFINITION_LABEL)}",
+                        missing_ok=True)
+            changed = True
+    return changed
+
+
+def prepare(sandbox: Sandbox, chosen: Iterable[str]) -> dict[str, Any]:
+    """Prepare ``chosen`` hosts of ``sandbox``.
+
+    Returns:
+        ``changed``; ``cap_drop``; ``gateway``; ``hosts``: for each chosen host its ``image``, ``platform``, ``folder``,
+        ``volume`` and ``definition``.
+    """
+    changed = engine.ensure()
+    docker = Docker()
+    check_owner(sandbox, docker)
+    machine.note_sysctls()
+    hosts = [sandbox.hosts[name] for name in chosen]
+    kinds = sorted({(host.image, host.arch) for host in hosts})
+    definitions = {kind: images.define(*kind) for kind in kinds}
+    with ThreadPoolExecutor(max_workers=len(kinds) or 1) as pool:
+        changed |= any(list(pool.map(lambda kind: images.ensure(definitions[kind], docker), kinds)))
+    files = {"entry.sh": _entry(), "resolv.conf": machine.name_servers(), "apt-proxy.conf": machine.apt_proxies(),
+             "hosts": _names(sandbox)}
+    changed |= keys.ensure(sandbox, files)
+    cap_drop = machine.lacking_capabilities()
+    made, wanted = {}, {}
+    for host in hosts:
+        image = definitions[(host.image, host.arch)].image
+        wanted[host.name] = _definition(sandbox, host, image, cap_drop)
+        made[host.name] = {
+            "image": image, "platform": images.ARCHITECTURES[host.arch], "memory": host.memory, "cpus": host.cpus,
+            "folder": str(keys.host_folder(sandbox, host.name)), "definition": wanted[host.name],
+            "volume": f"{sandbox.container(host.name)}-{wanted[host.name]}",
+        }
+    changed |= _remove_outdated(sandbox, wanted, docker)
+    return {"changed": changed, "cap_drop": cap_drop, "gateway": sandbox.gateway, "hosts": made}
