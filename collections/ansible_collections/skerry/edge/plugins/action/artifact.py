@@ -1,4 +1,4 @@
-"""The controller's part of skerry.edge.artifact: finds the source, verifies a mirror directory's files, sends what differs."""
+"""The controller's part of skerry.edge.artifact: finds sources, verifies a mirror directory, sends what differs."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class ActionModule(ActionBase):
             self._options = self._validated()
             if self._options["state"] == "described":
                 return {**result, "changed": False, "artifacts": self._options["artifacts"]}
-            resolved = [] if self._options["state"] == "absent" else [self._resolve(a) for a in self._options["artifacts"]]
-            return {**result, **self._place(resolved)}
+            wanted = self._options["artifacts"] if self._options["state"] == "present" else []
+            return {**result, **self._place([self._resolve(artifact) for artifact in wanted])}
         except ArtifactError as error:
             return {**result, "failed": True, "changed": False, **error.as_result()}
         finally:

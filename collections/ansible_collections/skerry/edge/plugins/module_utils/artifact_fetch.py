@@ -34,12 +34,12 @@ def no_space(path, error):
     """The error for a write that failed."""
     where = os.path.dirname(path) or "/"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        cause = "no space left in %s; nothing was replaced" % where
-        return ArtifactError("ARTIFACT_006", cause, "free space there (df -h %s), then run again" % where)
+        cause = f"no space left in {where}; nothing was replaced"
+        return ArtifactError("ARTIFACT_006", cause, f"free space there (df -h {where}), then run again")
     return ArtifactError(
         "ARTIFACT_006",
-        "cannot write %s: %s; nothing was replaced" % (path, error.strerror or error),
-        "check rights and mount options of %s, then run again" % where,
+        f"cannot write {path}: {error.strerror or error}; nothing was replaced",
+        f"check rights and mount options of {where}, then run again",
     )
 
 
@@ -53,7 +53,7 @@ def check_space(path, size):
     if free < size:
         raise ArtifactError(
             "ARTIFACT_006",
-            "%s needs %.1f MB, %s has %.1f MB left; nothing was replaced" % (path, size / 1e6, place or "/", free / 1e6),
+            f"{path} needs {size / 1e6:.1f} MB, {place or '/'} has {free / 1e6:.1f} MB left; nothing was replaced",
             "free space there (df -h %s), then run again" % (place or "/"),
         )
 
@@ -77,7 +77,7 @@ class Staging:
         """A new, empty file beside ``dest``: yields (descriptor, path); write errors become ARTIFACT_006."""
         try:
             os.makedirs(os.path.dirname(dest), mode=0o755, exist_ok=True)
-            handle, path = tempfile.mkstemp(prefix=".%s." % os.path.basename(dest)[:60], dir=os.path.dirname(dest))
+            handle, path = tempfile.mkstemp(prefix=f".{os.path.basename(dest)[:60]}.", dir=os.path.dirname(dest))
         except OSError as error:
             raise no_space(dest, error) from error
         self._pending.append(path)
@@ -87,11 +87,6 @@ class Staging:
             raise no_space(dest, error) from error
         finally:
             os.close(handle)
-
-    def drop(self, path):
-        """Remove one of them now."""
-        os.unlink(path)
-        self._pending.remove(path)
 
 
 def copy_stream(source, handle, digest):
@@ -117,10 +112,10 @@ def fetch_text(url, timeout):
 
 def download_failed(url, error):
     """The error for an address that did not deliver."""
-    reason = "HTTP %s" % error.code if isinstance(error, HTTPError) else getattr(error, "reason", None) or error
+    reason = f"HTTP {error.code}" if isinstance(error, HTTPError) else getattr(error, "reason", None) or error
     return ArtifactError(
         "ARTIFACT_004",
-        "%s could not be downloaded (%s)" % (url, reason),
+        f"{url} could not be downloaded ({reason})",
         "check the address, DNS and the proxy settings (skerry_https_proxy); without internet, fill a mirror with "
         "`skerry mirror build` and name it in skerry_mirror",
     )
@@ -131,7 +126,7 @@ def download(url, handle, timeout, attempts):
     for attempt in range(attempts):
         done = os.fstat(handle).st_size
         try:
-            headers = {"Range": "bytes=%d-" % done} if done else None
+            headers = {"Range": f"bytes={done}-"} if done else None
             with open_url(url, timeout=timeout, http_agent=AGENT, headers=headers, decompress=False) as answer:
                 if answer.getcode() != 206:
                     os.ftruncate(handle, 0)
@@ -175,7 +170,7 @@ def _zstd_stream(path):
     if command is None:
         raise ArtifactError(
             "ARTIFACT_010",
-            "%s is compressed with zstd and this host has no zstd command" % os.path.basename(path),
+            f"{os.path.basename(path)} is compressed with zstd and this host has no zstd command",
             "install the package zstd on the host, or use the .tar.gz form of the artifact",
         )
     with subprocess.Popen([command, "-dcq", "--long=27", path], stdout=subprocess.PIPE) as process:
@@ -188,7 +183,7 @@ def _zstd_stream(path):
 def _bad_archive(path, member, detail):
     return ArtifactError(
         "ARTIFACT_005",
-        "cannot take %s out of %s: %s; nothing was replaced" % (member, os.path.basename(path), detail),
+        f"cannot take {member} out of {os.path.basename(path)}: {detail}; nothing was replaced",
         "check the member's name with `tar tf`, and that the file is the archive that its name says",
     )
 

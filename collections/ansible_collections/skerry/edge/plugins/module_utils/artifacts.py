@@ -53,7 +53,7 @@ class ArtifactError(Exception):
     """A coded failure: ``code``, ``cause`` and ``remedy`` as people read them."""
 
     def __init__(self, code, cause, remedy):
-        super().__init__("%s %s | remedy: %s" % (code, cause, remedy))
+        super().__init__(f"{code} {cause} | remedy: {remedy}")
         self.code = code
         self.cause = cause
         self.remedy = remedy
@@ -70,7 +70,7 @@ def relative_path(artifact):
         if not part or part in (".", "..") or "/" in part:
             raise ArtifactError(
                 "ARTIFACT_007",
-                "'%s' cannot be part of a mirror's path (artifact %s)" % (part, "/".join(parts)),
+                "'{}' cannot be part of a mirror's path (artifact {})".format(part, "/".join(parts)),
                 "give component, version, arch and file as plain names",
             )
     return "/".join(parts)
@@ -87,7 +87,7 @@ def is_url(text):
 
 
 def split_checksum(checksum):
-    """Split an artifact's checksum into (hex digest or '', URL of a checksum file or '')."""
+    """Split a checksum into (hex digest or '', URL of a checksum file or '')."""
     if not checksum:
         return "", ""
     kind, _, value = checksum.partition(":")
@@ -97,7 +97,7 @@ def split_checksum(checksum):
         return "", value
     raise ArtifactError(
         "ARTIFACT_007",
-        "checksum '%s' is neither sha256:<64 hex digits> nor sha256:<http address>" % checksum,
+        f"checksum '{checksum}' is neither sha256:<64 hex digits> nor sha256:<http address>",
         "put the artifact's SHA-256 there, or leave it empty where the mirror's lock has it",
     )
 
@@ -112,33 +112,35 @@ def digest_from_list(text, file_name, where):
         return lines[0][0].lower()
     raise ArtifactError(
         "ARTIFACT_002",
-        "the checksum file %s has no SHA-256 for %s" % (where, file_name),
+        f"the checksum file {where} has no SHA-256 for {file_name}",
         "check version and architecture, or give the digest itself as sha256:<hex>",
     )
+
+
+def _entries(text):
+    lock = json.loads(text)
+    if lock["format"] != 1:
+        raise ValueError(f"format is {lock['format']!r}")
+    for entry in lock["artifacts"]:
+        if not _HEX.match(entry["sha256"]):
+            raise ValueError(f"no SHA-256 for {entry['file']}")
+    return {relative_path(entry): entry for entry in lock["artifacts"]}
 
 
 def lock_index(text, where):
     """Read a mirror's lock: {component/version/arch/file: entry}."""
     try:
-        lock = json.loads(text)
-        if lock["format"] != 1:
-            raise ValueError("format is %r" % (lock["format"],))
-        index = {}
-        for entry in lock["artifacts"]:
-            if not _HEX.match(entry["sha256"]):
-                raise ValueError("no SHA-256 for %s" % entry["file"])
-            index[relative_path(entry)] = entry
-        return index
+        return _entries(text)
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             "ARTIFACT_007",
-            "%s is no mirror lock of format 1 (%s)" % (where, error),
+            f"{where} is no mirror lock of format 1 ({error})",
             "make it again with `skerry mirror build`, or check it with `skerry mirror verify`",
         ) from error
 
 
 def expected_digest(artifact, entry):
-    """(digest, checksum URL): what the artifact must have, by its own checksum and the mirror's lock entry (or None).
+    """(digest, checksum URL) of what the artifact must be, by its checksum and the lock entry (or None).
 
     A file that somebody put into the mirror on purpose (`skerry mirror add`, source "local") is known by the lock alone.
     Of all others a digest in the role must agree with the lock.
@@ -149,8 +151,8 @@ def expected_digest(artifact, entry):
     if pinned and pinned != entry["sha256"] and entry.get("source") != "local":
         raise ArtifactError(
             "ARTIFACT_003",
-            "the mirror's lock says sha256 %s for %s, the role expects %s"
-            % (entry["sha256"], relative_path(artifact), pinned),
+            f"the mirror's lock says sha256 {entry['sha256']} for {relative_path(artifact)}, "
+            f"the role expects {pinned}",
             "fetch it again with `skerry mirror build`, or put your own file there with `skerry mirror add`",
         )
     return entry["sha256"], ""
@@ -160,7 +162,7 @@ def checksum_differs(what, actual, expected):
     """The error for content that is not what was promised."""
     return ArtifactError(
         "ARTIFACT_003",
-        "%s has sha256 %s, expected %s; nothing was replaced" % (what, actual, expected),
+        f"{what} has sha256 {actual}, expected {expected}; nothing was replaced",
         "check the mirror with `skerry mirror verify` and fill it again with `skerry mirror build`; "
         "from an upstream address, check for a proxy that alters downloads",
     )

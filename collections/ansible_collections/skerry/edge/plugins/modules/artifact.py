@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Place verified artifacts on a host (see DOCUMENTATION). The action plugin of the same name does the controller's part."""
+"""Place verified artifacts on a host (see DOCUMENTATION); the action plugin does the controller's part."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ options:
       - C(url) is upstream's address, used when there is no mirror.
       - C(checksum) is C(sha256:<hex>), C(sha256:<url of a checksum file>), or empty where the mirror's lock has it.
       - C(extract) names the one member of a tar (gz, xz, bz2, zst) or zip to place instead of the file itself.
-      - C(links) is a list of C(path) and C(unless_command); the link is left out where another command of that name exists.
-      - C(optional) true reports an artifact that no source has (or that cannot be reached) as missing instead of failing.
+      - C(links) is a list of C(path) and C(unless_command); no link is made where another command of that name exists.
+      - C(optional) true reports an artifact that no source has, or that cannot be reached, as missing; nothing fails.
       - C(mode) (default C(0644)), C(owner), C(group) as in M(ansible.builtin.file).
     type: list
     elements: dict
@@ -213,7 +213,7 @@ class Placer:
             if not item["sha256"]:
                 raise ArtifactError(
                     "ARTIFACT_002",
-                    "%s has no checksum in %s" % (relative_path(item), item["lock_url"]),
+                    "{} has no checksum in {}".format(relative_path(item), item["lock_url"]),
                     "fill the mirror with `skerry mirror build` or `skerry mirror add`",
                 )
 
@@ -232,7 +232,7 @@ class Placer:
 
     # -- fetching ------------------------------------------------------------------------------------------------
 
-    def fetch(self, item, staging, handle):
+    def fetch(self, item, handle):
         """Bring the item's own file (not a member of it) into a descriptor, verified; returns its digest."""
         if item.get("src"):
             return place_copy(item["src"], handle, item["sha256"])
@@ -256,7 +256,7 @@ class Placer:
                 self.archives[key] = (item["src"], digest)
             else:
                 with staging.file(item["dest"]) as (handle, path):
-                    self.archives[key] = (path, self.fetch(item, staging, handle))
+                    self.archives[key] = (path, self.fetch(item, handle))
         return self.archives[key]
 
     def stage(self, item, staging):
@@ -267,7 +267,7 @@ class Placer:
                 item["archive"] = archive[1]
                 item["digest"] = extract(archive[0], item["file"], item["extract"], handle)
             else:
-                item["archive"] = item["digest"] = self.fetch(item, staging, handle)
+                item["archive"] = item["digest"] = self.fetch(item, handle)
             os.fsync(handle)
         item["staged"] = path
 
@@ -293,12 +293,12 @@ class Placer:
         elif os.path.lexists(path) and not os.path.islink(path):
             raise ArtifactError(
                 "ARTIFACT_008",
-                "%s is in the way of a link to %s" % (path, dest),
-                "move %s away if it is not needed, then run again" % path,
+                f"{path} is in the way of a link to {dest}",
+                f"move {path} away if it is not needed, then run again",
             )
         if not self.module.check_mode:
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-            beside = "%s.skerry-new" % path
+            beside = f"{path}.skerry-new"
             if os.path.lexists(beside):
                 os.unlink(beside)
             os.symlink(dest, beside)
@@ -319,7 +319,9 @@ class Placer:
         elif not fresh:
             changed = self.attributes(item, dest)
         linked = [link["path"] for link in item["links"] if self.link(link, dest)]
-        after = item.get("digest") or (item.get("sha256") if fresh and not item["extract"] else before if not fresh else None)
+        # What check mode would fetch is known by its digest only where it is no member of an archive.
+        foreseen = item.get("digest") or ("" if item["extract"] else item.get("sha256")) or None
+        after = foreseen if fresh else before
         self.show(item, before, after, fresh, linked)
         return {
             "dest": dest,
@@ -333,10 +335,10 @@ class Placer:
         """Add the item to the diff: digests and links, never content."""
         if not fresh and not linked:
             return
-        version = "%s %s %s" % (item["component"], item["version"], item["extract"] or item["file"])
-        new = "%s\nsha256 %s\n" % (version, after or "known when fetched") if fresh else ""
-        old = "sha256 %s\n" % before if before and fresh else ""
-        new += "".join("link %s\n" % path for path in linked)
+        version = "{} {} {}".format(item["component"], item["version"], item["extract"] or item["file"])
+        new = "{}\nsha256 {}\n".format(version, after or "known when fetched") if fresh else ""
+        old = f"sha256 {before}\n" if before and fresh else ""
+        new += "".join(f"link {path}\n" for path in linked)
         self.diff.append({"before_header": item["dest"], "after_header": item["dest"], "before": old, "after": new})
 
     # -- the whole task ------------------------------------------------------------------------------------------
@@ -347,7 +349,7 @@ class Placer:
             if os.path.isdir(item["dest"]):
                 raise ArtifactError(
                     "ARTIFACT_008",
-                    "%s is a directory, %s should lie there" % (item["dest"], item["file"]),
+                    "{} is a directory, {} should lie there".format(item["dest"], item["file"]),
                     "remove the directory or change the variable that names the place",
                 )
             try:

@@ -60,7 +60,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 
 def read(module, path):
-    """(content, text) of the fact file; one that is no JSON object is put aside with a warning, roles write theirs anew."""
+    """(content, text) of the fact file; one that is no JSON object counts as empty, with a warning."""
     try:
         with open(path, encoding="utf-8") as stream:
             text = stream.read()
@@ -71,7 +71,7 @@ def read(module, path):
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        module.warn("FACT_001 %s was no JSON object and is written anew | remedy: run site.yml for all roles" % path)
+        module.warn(f"FACT_001 {path} was no JSON object and is written anew | remedy: run site.yml for all roles")
         return {}, text
     return content, text
 
@@ -93,9 +93,9 @@ def write(module, path, text):
             os.unlink(beside)
             raise
     except OSError as error:
-        cause = "cannot write %s: %s" % (path, error.strerror or error)
-        remedy = "check rights and free space of %s (df -h), then run again" % folder
-        module.fail_json(msg="FACT_002 %s | remedy: %s" % (cause, remedy), code="FACT_002", cause=cause, remedy=remedy)
+        cause = f"cannot write {path}: {error.strerror or error}"
+        remedy = f"check rights and free space of {folder} (df -h), then run again"
+        module.fail_json(msg=f"FACT_002 {cause} | remedy: {remedy}", code="FACT_002", cause=cause, remedy=remedy)
 
 
 def main():
