@@ -64,7 +64,7 @@ def prepare(sandbox: Sandbox, chosen: Iterable[str]) -> dict[str, Any]:
     """Prepare ``chosen`` hosts of ``sandbox``.
 
     Returns:
-        ``changed``; ``cap_drop``; ``gateway``; ``hosts``: for each chosen host its ``image``, ``platform``, ``folder``,
+        ``changed``; ``cap_drop``; ``gateway``; ``keys_folder``; ``hosts``: for each chosen host its ``image``, ``platform``, ``folder``,
         ``volume`` and ``definition``.
     """
     changed = engine.ensure()
@@ -90,4 +90,5 @@ def prepare(sandbox: Sandbox, chosen: Iterable[str]) -> dict[str, Any]:
             "volume": f"{sandbox.container(host.name)}-{wanted[host.name]}",
         }
     changed |= _remove_outdated(sandbox, wanted, docker)
-    return {"changed": changed, "cap_drop": cap_drop, "gateway": sandbox.gateway, "hosts": made}
+    return {"changed": changed, "cap_drop": cap_drop, "gateway": sandbox.gateway, "hosts": made,
+            "keys_folder": str(sandbox.state)}

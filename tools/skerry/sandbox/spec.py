@@ -106,4 +106,4 @@ def parse(name: str, subnet: str, state: str, hosts: Mapping[str, Mapping[str, A
         if other := owners.get(host.address):
             raise _bad(f"hosts {other} and {host.name} both have {host.address}", "give each host its own ansible_host")
         owners[host.address] = host.name
-    return Sandbox(name, network, Path(state), made)
+    return Sandbox(name, network, Path(state).resolve(), made)
