@@ -1,0 +1,40 @@
+"""JUnit reports as counts and reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+
+@dataclass
+class Counts:
+    """Cases of one stage: how many passed and failed, which were skipped and why, which failed."""
+
+    passed: int = 0
+    failed: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def text(self) -> str:
+        """`12 passed, 1 skipped`."""
+        parts = [(len(self.failed), "failed"), (self.passed, "passed"), (len(self.skipped), "skipped")]
+        return ", ".join(f"{count} {word}" for count, word in parts if count) or "no cases"
+
+
+def read(path: Path) -> Counts | None:
+    """What the report at ``path`` says, or None when there is none or it was cut off."""
+    try:
+        tree = ElementTree.parse(path)
+    except (OSError, ElementTree.ParseError):
+        return None
+    counts = Counts()
+    for case in tree.iter("testcase"):
+        name = f"{case.get('classname', '')}::{case.get('name', '')}"
+        skipped = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            counts.failed.append(name)
+        elif skipped is not None:
+            counts.skipped.append((name, (skipped.get("message") or "no reason given").strip()))
+        else:
+            counts.passed += 1
+    return counts

@@ -1,0 +1,167 @@
+"""The stages of `skerry test`: what each runs, how long it may take and what it needs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from skerry import paths
+
+#: Roles in the order in which site.yml applies them; scenarios of others follow by name.
+ROLE_ORDER = ("preflight", "host_tuning", "docker", "wasm_runtime", "k3s")
+
+
+class Mode(StrEnum):
+    """How much is run."""
+
+    QUICK = "quick"  #: no hosts: the inner loop, under two minutes
+    DEFAULT = "default"  #: what .ci/run runs
+    FULL = "full"  #: the whole matrix
+
+
+class Need(StrEnum):
+    """What a stage needs beyond the environment; a stage whose need is not met is skipped with the reason."""
+
+    HOSTS = "hosts"
+    BROWSER = "browser"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step with one log.
+
+    Attributes:
+        commands: run one after another, all of them, also when one fails.
+        deadline: seconds for all commands together; then the stage is ended and has failed.
+        together: may run at the same time as other such stages.
+        requires: stages that must have passed.
+        always: runs at the end whatever happened, once any stage of ``cleans`` was started.
+        junit: the stage writes JUnit reports, whose cases are counted.
+    """
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    deadline: float
+    needs: tuple[Need, ...] = ()
+    together: bool = False
+    requires: tuple[str, ...] = ()
+    always: bool = False
+    cleans: tuple[str, ...] = ()
+    junit: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def slug(self) -> str:
+        """The stage's name as a file name."""
+        return self.name.replace(" ", "-")
+
+    def log(self) -> Path:
+        """Where the stage's output is kept."""
+        return folder() / f"{self.slug}.log"
+
+    def report(self) -> Path:
+        """The JUnit file that the stage writes."""
+        return folder() / "junit" / f"{self.slug}.xml"
+
+
+def folder() -> Path:
+    """Logs and reports of the last run."""
+    return paths.state() / "test"
+
+
+def _tool(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, *arguments)
+
+
+def _static() -> list[Stage]:
+    root = paths.root()
+    generators = [root / "tools" / name for name in ("role_readme.py", "support_table.py", "reference_pages.py")]
+    playbooks = [root / "site.yml", *sorted((root / "playbooks").glob("*.yml"))]
+    syntax = ("ansible-playbook", "--syntax-check", "-i", "inventories/lab", *(str(path) for path in playbooks))
+    return [
+        Stage("ansible-lint", (("ansible-lint", "--offline", "--nocolor"),), 600, together=True),
+        Stage("mypy", (("mypy", "--no-color-output"),), 300, together=True),
+        Stage("ruff", (("ruff", "check", "."),), 60, together=True),
+        Stage("yamllint", (("yamllint", "--strict", "."),), 120, together=True),
+        Stage("generated", tuple(_tool(str(path), "--check") for path in generators), 120, together=True),
+        Stage("syntax", (syntax,), 180, together=True),
+        Stage(
+            "inventories",
+            tuple(_tool("-m", "skerry", "inventory", "check", "-i", f"inventories/{n}") for n in ("lab", "continuum")),
+            60,
+            together=True,
+        ),
+    ]
+
+
+def _pytest(name: str, target: str, deadline: float, *extra: str, **more: object) -> Stage:
+    report = folder() / "junit" / f"{name.replace(' ', '-')}.xml"
+    command = _tool("-m", "pytest", target, "-q", "--color=no", f"--junitxml={report}", *extra)
+    return Stage(name, (command,), deadline, junit=True, **more)  # type: ignore[arg-type]
+
+
+def scenarios() -> list[str]:
+    """Molecule scenarios of roles, in the order in which they build on one another."""
+    found = {path.parent.name for path in (paths.root() / "molecule").glob("*/molecule.yml")} - {"default"}
+    return [name for name in ROLE_ORDER if name in found] + sorted(found - set(ROLE_ORDER))
+
+
+def _hosts(mode: Mode) -> list[Stage]:
+    environment = {
+        "MOLECULE_EPHEMERAL_DIRECTORY": "",  # each scenario's own, set below: two checkouts must not share one
+        "SKERRY_TEST_MODE": mode.value,
+    }
+    state = folder() / "molecule"
+    stages = [
+        Stage(
+            "hosts up",
+            (("molecule", "create", "-s", "default"),),
+            600,
+            needs=(Need.HOSTS,),
+            environment=environment | {"MOLECULE_EPHEMERAL_DIRECTORY": str(state)},
+        )
+    ]
+    for name in scenarios():
+        report = folder() / "junit" / f"role-{name}.xml"
+        stages.append(
+            Stage(
+                f"role {name}",
+                (("molecule", "test", "-s", name, "--destroy", "never"),),
+                900 if mode is Mode.FULL else 420,
+                needs=(Need.HOSTS,),
+                requires=("hosts up",),
+                junit=True,
+                environment=environment
+                | {"MOLECULE_EPHEMERAL_DIRECTORY": str(state), "PYTEST_ADDOPTS": f"--junitxml={report}"},
+            )
+        )
+    return stages
+
+
+def plan(mode: Mode, only: Sequence[str] = ()) -> list[Stage]:
+    """Stages of ``mode`` in their order; ``only`` keeps those named (a role's name stands for its scenario)."""
+    stages = [*_static(), _pytest("unit", "tests/unit", 240, "-n", "2", "--timeout=120")]
+    if any((paths.root() / "tests" / "plugins").glob("**/test_*.py")):
+        stages.append(_pytest("plugins", "tests/plugins", 240, "--timeout=120"))
+    if mode is not Mode.QUICK:
+        stages.append(_pytest("integration", "tests/integration", 900, "--timeout=300", needs=(Need.BROWSER,)))
+        stages += _hosts(mode)
+        environment = {"SKERRY_TEST_MODE": mode.value}
+        stages.append(
+            _pytest("e2e", "tests/e2e", 3600 if mode is Mode.FULL else 1200, "--timeout=900",
+                    needs=(Need.HOSTS,), environment=environment)
+        )
+        down = ("molecule", "destroy", "-s", "default")
+        stages.append(
+            Stage("hosts down", (down,), 180, needs=(Need.HOSTS,), always=True, cleans=("hosts up",),
+                  environment={"MOLECULE_EPHEMERAL_DIRECTORY": str(folder() / "molecule")})
+        )
+    if not only:
+        return stages
+    wanted = set(only) | {f"role {name}" for name in only}
+    chosen = [stage for stage in stages if stage.name in wanted]
+    required = {need for stage in chosen for need in stage.requires}
+    return [s for s in stages if s in chosen or s.name in required or (s.always and required & set(s.cleans))]
