@@ -1,0 +1,1 @@
+"""The measured programs: their manifests, inputs, toolchains and builds."""

@@ -1,0 +1,3 @@
+module skerry.dev/workloads/sensors
+
+go 1.24
