@@ -1,4 +1,4 @@
-"""Sandbox hosts for the benchmark scripts: an inventory of any size, made and removed by the project's own playbooks."""
+"""Sandbox hosts for the benchmark scripts: inventories of any size, made and removed by the project's playbooks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def write_inventory(name: str, subnet: str, edges: int, variables: dict[str, Any] | None = None) -> Path:
-    """An inventory of one cloud host and ``edges`` edge hosts (every other one Debian 12), as inventories/sandbox has it.
+    """An inventory of one cloud host and ``edges`` edge hosts (every other one Debian 12).
 
     Args:
         name: of the sandbox; its containers and network begin with it.
@@ -42,7 +42,7 @@ def write_inventory(name: str, subnet: str, edges: int, variables: dict[str, Any
     for number in range(1, edges + 1):
         image = "debian12" if number % 2 else "debian13"
         hosts[f"edge-{number}"] = {"ansible_host": f"{prefix}.{20 + number}", "sandbox_image": image}
-    agents = {host: {} for host in hosts if host != "cloud-1"}
+    agents: dict[str, dict[str, Any]] = {host: {} for host in hosts if host != "cloud-1"}
     groups: dict[str, Any] = {
         "skerry_servers": {"hosts": {"cloud-1": {}}},
         "skerry_agents": {"hosts": agents},
