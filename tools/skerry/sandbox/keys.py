@@ -61,10 +61,20 @@ def _known_hosts(sandbox: Sandbox) -> str:
     return "".join(lines)
 
 
+def ssh_config(sandbox: Sandbox) -> str:
+    """Settings for plain ssh (and testinfra): ``ssh -F <keys>/ssh_config edge-1``; one kept connection a host."""
+    common = (f"Host *\n  User skerry\n  IdentityFile {sandbox.state}/id_ed25519\n  IdentitiesOnly yes\n"
+              f"  UserKnownHostsFile {sandbox.state}/known_hosts\n  StrictHostKeyChecking yes\n"
+              "  PreferredAuthentications publickey\n  ControlMaster auto\n  ControlPersist 60s\n"
+              "  ControlPath ~/.ansible/cp/skerry-%C\n")
+    return "".join(f"Host {host.name}\n  HostName {host.address}\n" for host in sandbox.hosts.values()) + common
+
+
 def ensure(sandbox: Sandbox, files: dict[str, str]) -> bool:
     """Make missing keys and write each host's folder (``files``: name -> text of what all hosts get); True when changed."""
     sandbox.state.mkdir(parents=True, exist_ok=True)
     sandbox.state.chmod(0o700)
+    (Path.home() / ".ansible" / "cp").mkdir(mode=0o700, parents=True, exist_ok=True)  # Ansible's place for control sockets
     changed = _keypair(sandbox.state / "id_ed25519", f"skerry sandbox {sandbox.name}")
     public = (sandbox.state / "id_ed25519.pub").read_text(encoding="ascii")
     for host in sandbox.hosts:
@@ -77,4 +87,5 @@ def ensure(sandbox: Sandbox, files: dict[str, str]) -> bool:
         if folder.name not in sandbox.hosts:  # a host that left the inventory
             shutil.rmtree(folder)
             changed = True
+    changed |= write_if_changed(sandbox.state / "ssh_config", ssh_config(sandbox))
     return write_if_changed(sandbox.state / "known_hosts", _known_hosts(sandbox)) or changed
