@@ -1,0 +1,1 @@
+"""Mirrors: directories of upstream artifacts with a lock of checksums, for sites without internet."""
