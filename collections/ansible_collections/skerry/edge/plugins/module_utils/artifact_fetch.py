@@ -164,13 +164,13 @@ def place_copy(source, handle, expected):
 
 
 @contextmanager
-def _zstd_stream(path):
+def _zstd_stream(path, name):
     """A zstd file, decompressed by the `zstd` command (Python has zstd from 3.14 on only)."""
     command = shutil.which("zstd") or shutil.which("unzstd")
     if command is None:
         raise ArtifactError(
             "ARTIFACT_010",
-            f"{os.path.basename(path)} is compressed with zstd and this host has no zstd command",
+            f"{name} is compressed with zstd and this host has no zstd command",
             "install the package zstd on the host, or use the .tar.gz form of the artifact",
         )
     with subprocess.Popen([command, "-dcq", "--long=27", path], stdout=subprocess.PIPE) as process:
@@ -212,7 +212,7 @@ def extract(path, name, member, handle):
             with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
                 copy_stream(stream, handle, digest)
         elif name.endswith((".zst", ".zstd")):
-            with _zstd_stream(path) as stream:
+            with _zstd_stream(path, name) as stream:
                 _copy_tar_member(stream, name, member, handle, digest)
         else:
             with open(path, "rb") as stream:

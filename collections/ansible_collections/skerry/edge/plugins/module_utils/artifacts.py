@@ -142,8 +142,8 @@ def lock_index(text, where):
 def expected_digest(artifact, entry):
     """(digest, checksum URL) of what the artifact must be, by its checksum and the lock entry (or None).
 
-    A file that somebody put into the mirror on purpose (`skerry mirror add`, source "local") is known by the lock alone.
-    Of all others a digest in the role must agree with the lock.
+    A file put into the mirror on purpose (`skerry mirror add`, source "local") is known by the lock alone; of others
+    a digest in the role must agree with the lock.
     """
     pinned, url = split_checksum(artifact.get("checksum") or "")
     if entry is None:

@@ -9,59 +9,59 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 NO_LIMIT = 1 << 60  # cgroup v1 says 0x7ffffffffffff000 for "no limit"
 SD_CARD = re.compile(r"^mmcblk\d+")
+COMMAND_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
 class Host:
     """The host that the module runs on, or a copy of its files below ``root``."""
 
-    def __init__(self, root="/"):
+    def __init__(self, root: str = "/") -> None:
         self.root = Path(root)
         self.real = str(self.root) == "/"
 
-    def path(self, name):
+    def path(self, name: str) -> Path:
         """Where the absolute path ``name`` lies below the root."""
-        return self.root / str(name).lstrip("/")
+        return self.root / name.lstrip("/")
 
-    def read(self, name, default=""):
+    def read(self, name: str, default: Any = "") -> Any:
         """Text of a file; ``default`` where it is absent or may not be read."""
         try:
             return self.path(name).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return default
 
-    def exists(self, name):
-        """Whether the path is there (also when only root may look inside)."""
+    def exists(self, name: str) -> bool:
+        """Whether the path is there, be it a dangling link."""
         return os.path.lexists(self.path(name))
 
-    def run(self, *argv, timeout=10):
+    def run(self, *argv: str, timeout: float = 10) -> tuple[int, str, str]:
         """(return code, standard output, standard error); 127 where the command is absent, 124 where it took too long."""
         if not self.real:
             return 127, "", "not a real host"
-        environment = dict(os.environ, LC_ALL="C", PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        environment = dict(os.environ, LC_ALL="C", PATH=":".join(COMMAND_FOLDERS))
         try:
-            done = subprocess.run(  # noqa: S603
+            done = subprocess.run(
                 argv, capture_output=True, text=True, timeout=timeout, check=False, env=environment, errors="replace"
             )
         except FileNotFoundError:
-            return 127, "", "%s: not found" % argv[0]
+            return 127, "", f"{argv[0]}: not found"
         except subprocess.TimeoutExpired:
-            return 124, "", "%s: no answer within %s s" % (argv[0], timeout)
+            return 124, "", f"{argv[0]}: no answer within {timeout} s"
         except OSError as error:
             return 126, "", str(error)
         return done.returncode, done.stdout, done.stderr
 
-    def command(self, name):
+    def command(self, name: str) -> bool:
         """Whether a command of that name is installed."""
-        return any(
-            os.access(self.path("%s/%s" % (folder, name)), os.X_OK)
-            for folder in ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-        )
+        return any(os.access(self.path(f"{folder}/{name}"), os.X_OK) for folder in COMMAND_FOLDERS)
 
-    def key_values(self, name):
+    def key_values(self, name: str) -> dict[str, str]:
         """A file of ``KEY=value`` lines (os-release) as a dict, quotes removed."""
         values = {}
         for line in self.read(name).splitlines():
@@ -70,7 +70,7 @@ class Host:
                 values[key.strip()] = value.strip().strip("\"'")
         return values
 
-    def in_container(self):
+    def in_container(self) -> str:
         """Kind of container that this host is (``docker``, ``lxc``, ...), '' on a machine of its own."""
         if self.exists("/run/systemd/container"):
             return self.read("/run/systemd/container").strip() or "container"
@@ -79,23 +79,23 @@ class Host:
                 return item.partition("=")[2] or "container"
         return "docker" if self.exists("/.dockerenv") else ""
 
-    def board(self):
+    def board(self) -> str:
         """Model of the board by the device tree, '' elsewhere."""
         return self.read("/proc/device-tree/model").strip("\0\n ")
 
 
-def memory(host):
+def memory(host: Host) -> dict[str, int]:
     """Memory in bytes: ``{"total", "effective"}``; effective is what the cgroups around the host leave of it."""
     found = re.search(r"^MemTotal:\s+(\d+) kB", host.read("/proc/meminfo"), re.MULTILINE)
     total = int(found.group(1)) * 1024 if found else 0
     limits = [limit for limit in _cgroup_limits(host) if 0 < limit < NO_LIMIT]
-    return {"total": total, "effective": min([total] + limits) if total else 0}
+    return {"total": total, "effective": min([total, *limits]) if total else 0}
 
 
-def _cgroup_limits(host):
+def _cgroup_limits(host: Host) -> Iterator[int]:
     """Memory limits in bytes of the cgroup of this process and of those above it."""
     for line in host.read("/proc/self/cgroup").splitlines():
-        _number, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        _number, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers and "memory" not in controllers.split(","):
             continue
         folder, name = (
@@ -103,12 +103,12 @@ def _cgroup_limits(host):
         )
         parts = [part for part in path.split("/") if part and part != ".."]
         for depth in range(len(parts), -1, -1):
-            text = host.read("/".join([folder] + parts[:depth] + [name])).strip()
+            text = host.read("/".join([folder, *parts[:depth], name])).strip()
             if text.isdigit():
                 yield int(text)
 
 
-def cgroup(host):
+def cgroup(host: Host) -> dict[str, Any]:
     """``{"version": 1 | 2, "controllers": [...]}`` of the hierarchy that services use."""
     unified = host.read("/sys/fs/cgroup/cgroup.controllers", None)
     if unified is not None:
@@ -121,7 +121,7 @@ def cgroup(host):
     return {"version": 1, "controllers": sorted(enabled)}
 
 
-def mount_of(host, name):
+def mount_of(host: Host, name: str) -> dict[str, str]:
     """Mount that holds ``name``: ``{"mount", "type", "source", "device", "options"}``; the longest mount point wins."""
     best = {"mount": "", "type": "", "source": "", "device": "", "options": ""}
     for line in host.read("/proc/self/mountinfo").splitlines():
@@ -130,28 +130,39 @@ def mount_of(host, name):
         if not separator or len(fields) < 6 or len(tail) < 3:
             continue
         point = fields[4].replace("\\040", " ")
-        inside = name == point or point == "/" or name.startswith(point + "/")
+        inside = point in (name, "/") or name.startswith(point + "/")
         if inside and len(point) >= len(best["mount"]):  # the last mount on a point hides the earlier ones
-            best = {"mount": point, "type": tail[0], "source": tail[1], "device": fields[2], "options": fields[5]}
+            options = fields[5] + "," + tail[2]
+            best = {"mount": point, "type": tail[0], "source": tail[1], "device": fields[2], "options": options}
     return best
 
 
-def on_sd_card(host, device):
+def on_sd_card(host: Host, device: str) -> bool:
     """Whether the block device ``major:minor`` is an SD card or eMMC."""
-    try:
-        name = os.path.basename(os.path.realpath(host.path("/sys/dev/block/" + device)))
-    except OSError:
-        return False
-    return bool(SD_CARD.match(name))
+    link = host.path(f"/sys/dev/block/{device}")
+    return bool(device) and bool(SD_CARD.match(Path(os.path.realpath(link)).name))
 
 
-def listeners(host):
-    """Ports in use: ``{"6443/tcp": [inode, ...]}`` from /proc/net, both families."""
-    taken = {}
+def listeners(host: Host) -> dict[str, list[str]]:
+    """Ports in use: ``{"6443/tcp": [socket inode, ...]}`` from /proc/net, both families."""
+    taken: dict[str, list[str]] = {}
     for protocol, wanted in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
-        for line in host.read("/proc/net/" + protocol).splitlines()[1:]:
+        for line in host.read(f"/proc/net/{protocol}").splitlines()[1:]:
             fields = line.split()
             if len(fields) > 9 and fields[3] == wanted:
                 port = int(fields[1].rpartition(":")[2], 16)
-                taken.setdefault("%d/%s" % (port, protocol[:3]), []).append(fields[9])
+                taken.setdefault(f"{port}/{protocol[:3]}", []).append(fields[9])
     return taken
+
+
+def holders(host: Host, inodes: list[str]) -> list[str]:
+    """Names of the processes that hold these sockets; empty where they may not be seen."""
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    names = set()
+    for process in host.path("/proc").glob("[0-9]*"):
+        try:
+            if any(str(os.readlink(handle)) in wanted for handle in (process / "fd").iterdir()):
+                names.add((process / "comm").read_text(encoding="utf-8").strip())
+        except OSError:
+            continue  # the process has ended, or belongs to another user
+    return sorted(names)

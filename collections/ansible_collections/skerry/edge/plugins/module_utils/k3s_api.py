@@ -1,0 +1,100 @@
+"""A small client of the Kubernetes API with the certificates that k3s keeps on a host.
+
+``k3s kubectl`` costs a tenth of a second and 50 MB for each question; polling with it would slow the very start that is
+waited for. Runs on hosts with Python 3.8, standard library only.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import ssl
+
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_host import DATA_DIR
+
+#: role -> (port on this host, CA, certificate, key). Agents speak through their own load balancer, as their node.
+IDENTITIES = {
+    "server": (6443, "server/tls/server-ca.crt", "server/tls/client-admin.crt", "server/tls/client-admin.key"),
+    "agent": (6444, "agent/server-ca.crt", "agent/client-kubelet.crt", "agent/client-kubelet.key"),
+}
+
+
+class Unavailable(Exception):
+    """The API cannot be asked now: no certificates yet, nobody listening, or an answer of 5xx."""
+
+
+class Api:
+    """The API server of this host's cluster, with the rights that the host has."""
+
+    def __init__(self, role, port=None, data_dir=DATA_DIR, timeout=10):
+        standard, *files = IDENTITIES[role]
+        self.port = port or standard
+        self.timeout = timeout
+        self.authority, self.certificate, self.key = (os.path.join(data_dir, name) for name in files)
+        self._context = None
+        self._connection = None
+
+    def _connect(self):
+        try:
+            if self._context is None:
+                self._context = ssl.create_default_context(cafile=self.authority)
+                self._context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise Unavailable("no certificates yet: %s" % error) from error
+        return http.client.HTTPSConnection("127.0.0.1", self.port, context=self._context, timeout=self.timeout)
+
+    def ask(self, method, path, body=None, content_type="application/json"):
+        """(status, text) of one request. Raises Unavailable when nobody answers."""
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        text = None if body is None else json.dumps(body)
+        for fresh in (False, True):
+            if self._connection is None:
+                self._connection = self._connect()
+                fresh = True
+            try:
+                self._connection.request(method, path, body=text, headers=headers)
+                answer = self._connection.getresponse()
+                return answer.status, answer.read().decode("utf-8", "replace")
+            except (OSError, http.client.HTTPException) as error:
+                self._connection.close()
+                self._connection = None
+                self._context = None  # certificates may be written again while a server starts
+                if fresh:
+                    raise Unavailable(str(error) or type(error).__name__) from error
+        raise Unavailable("no answer")
+
+    def json(self, method, path, body=None, content_type="application/json", missing_ok=False):
+        """The decoded answer; None for 404 when ``missing_ok``. Raises K3S_018 on a refusal, Unavailable on 5xx."""
+        status, text = self.ask(method, path, body, content_type)
+        if status == 404 and missing_ok:
+            return None
+        if status >= 500 or status == 429:
+            raise Unavailable("%s %s: %d %s" % (method, path, status, text[:200]))
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = {"message": text[:200]}
+        if status >= 400:
+            raise K3sError(
+                "K3S_018",
+                "the API refused %s %s: %s" % (method, path, value.get("message", status)),
+                "correct what the message names, then run again",
+            )
+        return value
+
+    def healthy(self):
+        """Whether /readyz says ok."""
+        status, text = self.ask("GET", "/readyz")
+        return status == 200 and text.strip() == "ok"
+
+    def node_ready(self, name):
+        """(is Ready, why not) of a node."""
+        node = self.json("GET", "/api/v1/nodes/" + name, missing_ok=True)
+        if node is None:
+            return False, "node %s is not registered" % name
+        for condition in node.get("status", {}).get("conditions", []):
+            if condition.get("type") == "Ready":
+                return condition.get("status") == "True", condition.get("message", "")
+        return False, "the kubelet has not reported yet"

@@ -1,0 +1,78 @@
+"""Waiting for a node, with a deadline and a diagnosis.
+
+Runs on hosts with Python 3.8, so it keeps to the standard library and to that version's syntax.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, Unavailable
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_diagnosis import diagnose, last_words
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_host import UNITS, Unit
+
+#: Restarts of the unit after which a final cause ends the wait; the first failures may be a server's that still comes up.
+ENOUGH_RESTARTS = 2
+
+
+class Wait:
+    """One wait for one node."""
+
+    def __init__(self, role, name, port, run_command, api=None):
+        self.role = role
+        self.name = name
+        self.unit = Unit(UNITS[role], run_command)
+        self.api = api or Api(role, port or None, timeout=5)
+
+    def look(self):
+        """(is Ready, why not)."""
+        try:
+            if self.role == "server" and not self.api.healthy():
+                return False, "the API is not ready"
+            return self.api.node_ready(self.name)
+        except Unavailable as error:
+            return False, "the API does not answer: %s" % error
+        except K3sError as error:  # a kubelet may not see its node before it has registered it
+            return False, error.cause
+
+    def hopeless(self):
+        """The known cause that waiting cannot mend, once the unit has failed often enough; else None."""
+        state = self.unit.show()
+        restarts = int(state.get("NRestarts") or 0)
+        if state.get("ActiveState") != "failed" and restarts < ENOUGH_RESTARTS:
+            return None
+        found = diagnose(self.unit.journal())
+        return found if found and found[0].final else None
+
+    def failure(self, reason, found=None):
+        """The error to end with."""
+        journal = self.unit.journal()
+        found = found or diagnose(journal)
+        if found:
+            known, cause = found
+            return K3sError(known.code, "%s: %s" % (self.name, cause), known.remedy)
+        return K3sError(
+            "K3S_100",
+            "node %s is not Ready: %s; its last words:\n%s" % (self.name, reason, last_words(journal)),
+            "read the whole journal: journalctl -u %s" % self.unit.name,
+        )
+
+
+def poll(wait, timeout, clock=time.monotonic, sleep=time.sleep):
+    """Poll until Ready; returns the seconds it took. Raises K3sError when it will not be."""
+    start = clock()
+    examined = start
+    while True:
+        ready, reason = wait.look()
+        now = clock()
+        if ready:
+            return now - start
+        if now - start >= timeout:
+            raise wait.failure("%s (waited %d s)" % (reason, timeout))
+        if now - examined >= 5:
+            examined = now
+            found = wait.hopeless()
+            if found:
+                raise wait.failure(reason, found)
+        sleep(0.3)
