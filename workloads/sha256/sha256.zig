@@ -1,5 +1,5 @@
-//! Prints the SHA-256 of each file named on the command line, in the form of sha256sum: "<hex>  <name>".
-//! Files are streamed in pieces: memory does not grow with them. Exit codes: 0, 1 (a file failed), 2 (no file named).
+//! Prints the SHA-256 of each file named on the command line, in the form of sha256sum: "<hex>  <name>". The name is
+//! the file's own, without directories: what is printed does not depend on where a rung puts the files. Files are streamed in pieces: memory does not grow with them. Exit codes: 0, 1 (a file failed), 2 (no file named).
 const std = @import("std");
 const builtin = @import("builtin");
 const Sha256 = std.crypto.hash.sha2.Sha256;
@@ -28,7 +28,7 @@ pub fn main(init: std.process.Init) !u8 {
             code = 1;
             continue;
         };
-        try out.interface.print("{x}  {s}\n", .{ &digest, name });
+        try out.interface.print("{x}  {s}\n", .{ &digest, std.fs.path.basename(name) });
     }
     try out.interface.flush();
     return code;

@@ -34,8 +34,7 @@ class InputFile(_Strict):
 class Size(_Strict):
     """One size of a workload's input and the output that goes with it.
 
-    ``stdout`` is the output itself (``{data}`` stands for the directory that the program is told), or
-    ``stdout_sha256`` its digest where it is long.
+    ``stdout`` is the output itself, or ``stdout_sha256`` its digest where it is long. It is the same on every rung.
     """
 
     file: InputFile | None = None
@@ -49,11 +48,10 @@ class Size(_Strict):
             raise ValueError("exactly one of stdout and stdout_sha256 is needed")
         return self
 
-    def expected_sha256(self, data: str) -> str:
-        """Digest of the standard output that is expected when the data directory is called ``data``."""
-        if self.stdout is None:
-            return str(self.stdout_sha256)
-        return hashlib.sha256(self.stdout.replace("{data}", data).encode()).hexdigest()
+    @property
+    def expected_sha256(self) -> str:
+        """Digest of the standard output that is expected."""
+        return self.stdout_sha256 or hashlib.sha256((self.stdout or "").encode()).hexdigest()
 
 
 class Workload(_Strict):
@@ -68,7 +66,7 @@ class Workload(_Strict):
     directory: Path = Field(exclude=True)
 
     def arguments(self, data: str) -> list[str]:
-        """The command line's arguments when the data directory is called ``data``."""
+        """The command line's arguments when the directory with the files is called ``data``."""
         return [word.replace("{data}", data) for word in self.args]
 
 

@@ -1,0 +1,1 @@
+"""Measures the overhead ladder: plan, samples, results on disk."""

@@ -1,0 +1,1 @@
+"""Shows a run of the benchmark: statistics, terminal table, page."""
