@@ -37,6 +37,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         Need("iproute2", "ip"),
         Need("iptables", "iptables"),
     ),
+    "host-limits": (Need("lxcfs", "lxcfs"),),  # hosts then see their own memory and cores in /proc
     "emulation": (
         Need("qemu-user-static", "qemu-aarch64-static"),
         Need("binfmt-support", "update-binfmts"),

@@ -14,6 +14,15 @@ awk '{ for (i = 7; i <= NF; i++) if ($i == "-") { if ($(i + 1) ~ /^cgroup2?$/) p
   while read -r point; do mount -o remount,rw,bind "$point"; done
 mount --make-rshared /
 
+# The host's own memory and cores, where the machine has lxcfs; afterwards nothing of it shows but the right figures.
+view=/var/skerry/lxcfs
+if [ -r "$view/proc/meminfo" ]; then
+  for file in proc/meminfo proc/cpuinfo proc/swaps sys/devices/system/cpu/online; do
+    mount --bind "$view/$file" "/$file"
+  done
+  umount "$view"
+fi
+
 # Keys come from the controller, so that the first login can be a checked one.
 install -m 0600 "$given/ssh_host_ed25519_key" /etc/ssh/ssh_host_ed25519_key
 install -m 0644 "$given/ssh_host_ed25519_key.pub" /etc/ssh/ssh_host_ed25519_key.pub
@@ -28,5 +37,12 @@ while read -r address name; do
 done < "$given/hosts"
 cat "$given/apt-proxy.conf" > /etc/apt/apt.conf.d/80skerry-proxy
 hostname > /etc/hostname
+
+# Packages that a host of the same release has fetched before: apt finds them in its cache (and checks them as ever), and
+# leaves there what it fetches itself.
+cat > /etc/apt/apt.conf.d/80skerry-packages <<'END'
+DPkg::Post-Invoke { "cd /var/cache/apt/archives && for f in *.deb; do [ ! -f $f ] || [ -L $f ] || [ -e /var/skerry/packages/$f ] || { cp $f /var/skerry/packages/.$f.$$ && mv /var/skerry/packages/.$f.$$ /var/skerry/packages/$f; }; done || true"; };
+END
+ln -sf /var/skerry/packages/*.deb /var/cache/apt/archives/ 2>/dev/null || true
 
 exec /sbin/init

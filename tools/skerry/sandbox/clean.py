@@ -6,7 +6,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from skerry.sandbox import engine, keys, machine
+from skerry.sandbox import engine, keys, limits, machine
 from skerry.sandbox.docker_api import Docker
 from skerry.sandbox.prepare import SANDBOX_LABEL, check_owner
 from skerry.sandbox.spec import Sandbox
@@ -41,5 +41,7 @@ def remove(sandbox: Sandbox, chosen: list[str], docker: Docker, check: bool) -> 
             shutil.rmtree(sandbox.state)
         others = [box for box in docker.call("GET", "/containers/json", {"all": "1"})
                   if SANDBOX_LABEL in (box.get("Labels") or {})]
-        restored = machine.restore_sysctls() if not others else []
+        if not others:
+            limits.stop()
+            restored = machine.restore_sysctls()
     return {"changed": True, "restored": restored}

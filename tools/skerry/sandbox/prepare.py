@@ -10,7 +10,7 @@ from typing import Any
 
 from skerry import paths
 from skerry.errors import SkerryError
-from skerry.sandbox import engine, images, keys, machine
+from skerry.sandbox import engine, images, keys, limits, machine
 from skerry.sandbox.docker_api import Docker
 from skerry.sandbox.spec import Host, Sandbox
 
@@ -27,10 +27,10 @@ def _names(sandbox: Sandbox) -> str:
     return "".join(f"{host.address} {host.name}\n" for host in sandbox.hosts.values())
 
 
-def _definition(sandbox: Sandbox, host: Host, image: str, cap_drop: list[str]) -> str:
+def _definition(sandbox: Sandbox, host: Host, image: str, around: list[str]) -> str:
     """Digest of what a container is made from; its volume carries it in its name, so a new container never meets the
     old one's /var/lib (dpkg would believe in packages that are gone)."""
-    parts = [image, host.memory, host.cpus, host.address, str(sandbox.subnet), str(sandbox.state), cap_drop]
+    parts = [image, host.memory, host.cpus, host.address, str(sandbox.subnet), str(sandbox.state), around]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
@@ -60,12 +60,22 @@ def _remove_outdated(sandbox: Sandbox, wanted: dict[str, str], docker: Docker) -
     return changed
 
 
+def _volumes(sandbox: Sandbox, host: Host, definition: str, view: str) -> list[str]:
+    """Mounts of a host: its own disk, what the controller gives it, packages shared between hosts of one release."""
+    packages = paths.cache() / "packages" / f"{host.image}-{host.arch}"
+    packages.mkdir(parents=True, exist_ok=True)
+    mounts = [f"{sandbox.container(host.name)}-{definition}:/var/lib",  # nested overlay wants a real file system
+              f"{keys.host_folder(sandbox, host.name)}:/etc/skerry-sandbox:ro", f"{packages}:/var/skerry/packages",
+              "/lib/modules:/lib/modules:ro"]
+    return mounts + ([f"{view}:/var/skerry/lxcfs:ro"] if view else [])
+
+
 def prepare(sandbox: Sandbox, chosen: Iterable[str]) -> dict[str, Any]:
     """Prepare ``chosen`` hosts of ``sandbox``.
 
     Returns:
-        ``changed``; ``cap_drop``; ``gateway``; ``keys_folder``; ``hosts``: for each chosen host its ``image``, ``platform``, ``folder``,
-        ``volume`` and ``definition``.
+        ``changed``; ``cap_drop``; ``gateway``; ``keys_folder``; ``hosts``: for each chosen host its ``image``, ``platform``, ``memory``,
+        ``cpus``, ``volumes`` and ``definition``.
     """
     changed = engine.ensure()
     docker = Docker()
@@ -79,15 +89,14 @@ def prepare(sandbox: Sandbox, chosen: Iterable[str]) -> dict[str, Any]:
     files = {"entry.sh": _entry(), "resolv.conf": machine.name_servers(), "apt-proxy.conf": machine.apt_proxies(),
              "hosts": _names(sandbox)}
     changed |= keys.ensure(sandbox, files)
-    cap_drop = machine.lacking_capabilities()
+    cap_drop, view = machine.lacking_capabilities(), limits.ensure(docker, sandbox.name)
     made, wanted = {}, {}
     for host in hosts:
         image = definitions[(host.image, host.arch)].image
-        wanted[host.name] = _definition(sandbox, host, image, cap_drop)
+        wanted[host.name] = _definition(sandbox, host, image, [*cap_drop, view])
         made[host.name] = {
             "image": image, "platform": images.ARCHITECTURES[host.arch], "memory": host.memory, "cpus": host.cpus,
-            "folder": str(keys.host_folder(sandbox, host.name)), "definition": wanted[host.name],
-            "volume": f"{sandbox.container(host.name)}-{wanted[host.name]}",
+            "definition": wanted[host.name], "volumes": _volumes(sandbox, host, wanted[host.name], view),
         }
     changed |= _remove_outdated(sandbox, wanted, docker)
     return {"changed": changed, "cap_drop": cap_drop, "gateway": sandbox.gateway, "hosts": made,
