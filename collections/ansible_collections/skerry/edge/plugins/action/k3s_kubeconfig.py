@@ -1,0 +1,65 @@
+"""Fetch the administrator's kubeconfig of a cluster into a directory of the controller (see the module's DOCUMENTATION)."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+SOURCE = "/etc/rancher/k3s/k3s.yaml"
+
+
+def rewrite(text: str, server: str, name: str) -> str:
+    """The kubeconfig with the server's address, and with cluster, user and context called by the cluster's name."""
+    text = re.sub(r"(?m)^(\s+server: )\S+$", lambda found: found.group(1) + server, text)
+    text = re.sub(r"(?m)^(\s*(?:- )?(?:name|cluster|user): )default$", lambda found: found.group(1) + name, text)
+    return re.sub(r"(?m)^(current-context: )default$", lambda found: found.group(1) + name, text)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write beside and rename; nobody else can read the file at any moment."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".kubeconfig-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(beside).replace(path)
+    except OSError:
+        Path(beside).unlink(missing_ok=True)
+        raise
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """Reads on the host, writes on the controller; ``~/.kube`` is never touched."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Fetch, rewrite, compare, write."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _spec, args = self.validate_argument_spec(
+            {
+                "dest": {"type": "path", "required": True},
+                "server": {"type": "str", "required": True},
+                "name": {"type": "str", "default": "skerry"},
+                "src": {"type": "path", "default": SOURCE},
+            }
+        )
+        dest = Path(args["dest"]).expanduser()
+        found = self._execute_module("ansible.legacy.slurp", module_args={"src": args["src"]}, task_vars=task_vars)
+        if found.get("failed"):
+            if self._task.check_mode:  # a fresh host has none yet
+                return result | {"changed": True, "dest": str(dest)}
+            msg = f"K3S_021 no kubeconfig on the server: {found.get('msg')} | remedy: see whether k3s runs there: systemctl status k3s"
+            return result | {"failed": True, "msg": msg, "code": "K3S_021"}
+        text = rewrite(base64.b64decode(found["content"]).decode(), args["server"], args["name"])
+        same = dest.is_file() and dest.read_text(encoding="utf-8") == text and dest.stat().st_mode & 0o777 == 0o600
+        if not same and not self._task.check_mode:
+            write_private(dest, text)
+        return result | {"changed": not same, "dest": str(dest), "server": args["server"]}
