@@ -48,7 +48,8 @@ def cell(text: str) -> str:
 
 
 def markup(text: str) -> str:
-    """Ansible's documentation markup (C(), V(), O(), I(), B(), L()) as Markdown."""
+    """Ansible's documentation markup (C(), V(), O(), I(), B(), L()) as Markdown; angle brackets are text."""
+    text = re.sub(r"(`[^`]*`)|<", lambda found: found[1] or "&lt;", text)
     text = re.sub(r"\b[CVO]\(([^)]*)\)", r"`\1`", text)
     text = re.sub(r"\bI\(([^)]*)\)", r"*\1*", text)
     text = re.sub(r"\bB\(([^)]*)\)", r"**\1**", text)
