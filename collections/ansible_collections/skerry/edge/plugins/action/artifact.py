@@ -21,6 +21,7 @@ from ansible_collections.skerry.edge.plugins.module_utils.artifacts import (
     is_url,
     lock_index,
     mirror_url,
+    plain_form,
     relative_path,
 )
 
@@ -48,7 +49,8 @@ def cached_digest(path):
 class ActionModule(ActionBase):
     """See the module's documentation."""
 
-    TRANSFERS_FILES = True
+    # A temporary folder on the host is made only when something has to be sent.
+    TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_diff = True
     _requires_connection = True
@@ -87,7 +89,8 @@ class ActionModule(ActionBase):
                 return self._from_upstream(artifact)
             if is_url(mirror):
                 url = mirror_url(mirror, artifact)
-                return {"url": url, "origin": url, "lock_url": mirror.rstrip("/") + "/" + LOCK_NAME}
+                lock = mirror.rstrip("/") + "/" + LOCK_NAME
+                return {"url": url, "origin": url, "mirror": mirror, "lock_url": lock}
             return self._from_directory(artifact, Path(self._loader.path_dwim(os.path.expanduser(mirror))))
         except ArtifactError as error:
             if artifact["optional"] and error.code in ("ARTIFACT_001", "ARTIFACT_002"):
@@ -111,6 +114,9 @@ class ActionModule(ActionBase):
         return {"sha256": digest, "checksum_url": checksum_url, "origin": artifact["url"]}
 
     def _from_directory(self, artifact, mirror):
+        plain = plain_form(artifact)
+        if plain and (mirror / relative_path(plain)).is_file():
+            return {"file": plain["file"], "extract": "", "checksum": "", **self._from_directory(plain, mirror)}
         path = mirror / relative_path(artifact)
         name = f"{artifact['component']} {artifact['version']} {artifact['arch']}"
         if not path.is_file():

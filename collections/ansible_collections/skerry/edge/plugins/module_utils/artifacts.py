@@ -177,6 +177,13 @@ def file_digest(path):
     return digest.hexdigest()
 
 
+def plain_form(artifact):
+    """The artifact as a mirror may hold it instead of an archive: the member itself, under its own name (or None)."""
+    if not artifact.get("extract"):
+        return None
+    return {**artifact, "file": artifact["extract"].rsplit("/", 1)[-1], "extract": "", "checksum": ""}
+
+
 def request_id(artifact):
     """Names what was asked for: artifacts with the same id have the same content, as releases do not change."""
     keys = ("component", "version", "arch", "file", "url", "checksum", "extract")

@@ -95,8 +95,8 @@ def version_of(command, timeout):
 
 def wasmedge_library():
     """(path, version) of the WasmEdge library that a program on this host would load, or (None, None)."""
-    places = ("/usr/local/lib/libwasmedge.so.0", "/usr/lib/*/libwasmedge.so.0", "/usr/lib64/libwasmedge.so.0")
-    for path in [found for place in places for found in sorted(glob.glob(place))]:
+    folders = ("/opt/skerry/wasmedge/lib64", "/usr/local/lib", "/usr/lib/*", "/usr/lib64")
+    for path in [found for folder in folders for found in sorted(glob.glob(folder + "/libwasmedge.so.0"))]:
         try:
             library = ctypes.CDLL(path)
         except OSError:  # of a foreign architecture: not the one that a program here loads

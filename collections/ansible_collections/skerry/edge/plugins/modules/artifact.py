@@ -115,6 +115,8 @@ from ansible_collections.skerry.edge.plugins.module_utils.artifacts import (
     expected_digest,
     file_digest,
     lock_index,
+    mirror_url,
+    plain_form,
     relative_path,
     request_id,
 )
@@ -200,10 +202,14 @@ class Placer:
     # -- what is wanted ------------------------------------------------------------------------------------------
 
     def lock_entry(self, item):
-        """The artifact's entry in the lock of a mirror URL, or None."""
+        """The artifact's entry in the lock of a mirror URL, or None; a member that lies there by itself comes first."""
         url = item["lock_url"]
         if url not in self.locks:
             self.locks[url] = lock_index(fetch_text(url, self.params["timeout"]), url)
+        plain = plain_form(item)
+        if plain and relative_path(plain) in self.locks[url]:
+            item.update(plain)
+            item["url"] = item["origin"] = mirror_url(item["mirror"], plain)
         return self.locks[url].get(relative_path(item))
 
     def expect(self, item):
