@@ -1,0 +1,222 @@
+"""What every rung is asked and what it answers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Optional
+
+from .. import elf
+from ..cgroups import Cgroups, Group
+from ..faults import ProbeFault, disk_full
+from ..procs import Ended, Limits, Take
+from ..store import Store
+from ..traps import from_signal
+
+#: Seconds between two looks at proportional set sizes when memory is what is measured.
+WATCH = 0.002
+#: The same where it only stands in for a control group.
+WATCH_DOG = 0.01
+
+
+@dataclass
+class Host:
+    """The session's means on this host. ``facts`` are those of `hostinfo.collect`."""
+
+    session: str
+    work: Path
+    store: Store
+    cgroups: Cgroups
+    facts: dict[str, Any]
+
+    def section(self, role: str) -> Optional[dict[str, Any]]:
+        """What a role wrote into the fact file; None when it never ran here."""
+        found = self.facts["fact_file"].get(role)
+        return found if isinstance(found, dict) else None
+
+
+@dataclass
+class Spec:
+    """One run; the fields of `skerry.targets.api.RunSpec`, and the engine's library for the rung ``embedded``."""
+
+    key: str
+    program: str
+    name: str = "program"
+    args: list[str] = field(default_factory=list)
+    env: list[list[str]] = field(default_factory=list)
+    stdin: Optional[str] = None
+    dirs: list[list[str]] = field(default_factory=list)
+    files: list[list[str]] = field(default_factory=list)
+    timeout: Optional[float] = None
+    memory: Optional[int] = None
+    output_limit: Optional[int] = None
+    library: Optional[str] = None
+    library_version: str = ""
+    empty: bool = False
+    placement: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rung(self) -> str:
+        return self.key.split("/")[0]
+
+    @property
+    def engine(self) -> str:
+        return self.key.split("/")[1]
+
+    @property
+    def mode(self) -> str:
+        return self.key.split("/")[2]
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.timeout, self.memory, self.output_limit)
+
+
+def capability(rung: str, engine: str, version: str, mode: str, reason: Optional[str] = None, **more: Any) -> dict[str, Any]:
+    """The fields of `skerry.targets.api.Capability`; available when there is no reason against it."""
+    payload = "native" if engine == "native" else "wasm"
+    base = {"rung": rung, "engine": engine, "version": version, "mode": mode, "payload": payload, "via": "", "default": True}
+    return {**base, "available": reason is None, "reason": reason, **more}
+
+
+@dataclass
+class Result:
+    """What one run came to; becomes the header of the answer."""
+
+    exit_code: Optional[int] = None
+    trap: Optional[str] = None
+    limit: Optional[str] = None
+    started_ns: int = 0
+    cold_seconds: float = 0.0
+    seconds: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)
+    memory_bytes: Optional[int] = None
+    memory_source: Optional[str] = None
+    pss_bytes: Optional[int] = None
+    cgroup_peak_bytes: Optional[int] = None
+    #: Bytes at the end of standard error that are the engine's words about the trap, not the program's.
+    stderr_foreign: int = 0
+    message: str = ""
+
+    def account(self, ended_pss: Optional[int], maxrss: Optional[int], group: Optional[Group]) -> None:
+        """Fill the memory fields from the best source there is."""
+        self.pss_bytes = ended_pss
+        if group is not None:
+            self.cgroup_peak_bytes = group.peak()
+        for value, source in ((self.cgroup_peak_bytes, "cgroup"), (ended_pss, "pss"), (maxrss, "rusage")):
+            if value:
+                self.memory_bytes, self.memory_source = value, source
+                return
+
+
+def from_ended(ended: Ended, group: Optional[Group]) -> Result:
+    """The result of a child process: times, exit code or signal, memory."""
+    result = Result(ended.exit_code, None, ended.limit, ended.go_ns)
+    end = ended.end_ns
+    first = ended.first_ns if ended.first_ns is not None and ended.first_ns < end else end
+    result.cold_seconds = (first - ended.go_ns) / 1e9
+    result.seconds = (end - ended.go_ns) / 1e9
+    result.phases = {"first_byte": result.cold_seconds, "exit": result.seconds - result.cold_seconds}
+    if ended.signal is not None and ended.limit is None:
+        result.trap = from_signal(ended.signal)
+    if ended.limit is not None:
+        result.exit_code = None
+    result.account(ended.pss, ended.maxrss, group)
+    return result
+
+
+class Slot:
+    """A spec made ready on one rung: `once` runs it, as often as wanted; `close` undoes everything.
+
+    ``stays`` is True when samples are taken: then what can be kept ready between two of them is kept.
+    """
+
+    stays = False
+
+    def __init__(self, host: Host, spec: Spec) -> None:
+        self.host, self.spec = host, spec
+        self.directory = host.work / ("slot-%d" % os.getpid())
+        self.directory.mkdir(exist_ok=True)
+        self.dirs = self._directories()
+
+    def _directories(self) -> list[tuple[str, str]]:
+        """Pairs (host, guest): what the spec names, then the private directories of its files."""
+        pairs: list[tuple[str, str]] = []
+        for host, guest in self.spec.dirs:
+            if not os.path.isdir(host):
+                raise ProbeFault("RUN_007", "%s is no directory on the host" % host,
+                                 "--dir HOST_DIR::GUEST_DIR names a directory of the host where the module runs")
+            pairs.append((os.path.realpath(host), guest))
+        private: dict[str, str] = {}
+        for path, digest in self.spec.files:
+            parent, name = str(PurePosixPath(path).parent), PurePosixPath(path).name
+            if parent not in private:
+                private[parent] = str(self.directory / ("files-%d" % len(private)))
+                os.mkdir(private[parent], 0o755)
+            self._place(digest, Path(private[parent], name))
+        return pairs + [(host, guest) for guest, host in private.items()]
+
+    def _place(self, digest: str, path: Path) -> None:
+        source = self.host.store.path(digest)
+        try:
+            os.link(source, path)
+        except OSError:  # another file system, or links are forbidden there
+            try:
+                shutil.copyfile(source, path)
+            except OSError as error:
+                raise disk_full(str(path.parent), error) from error
+
+    def program(self) -> Path:
+        """The file to run: the spec's, or the empty program of the harness's floor."""
+        if not self.spec.empty:
+            return self.host.store.path(self.spec.program)
+        data = elf.EMPTY_WASM
+        if self.spec.engine == "native":
+            native = elf.empty_program(self.host.facts["arch"])
+            if native is None:
+                raise ProbeFault("RUN_014", "no empty program is known for %s" % self.host.facts["arch"],
+                                 "measure this host without the harness's floor")
+            data = native
+        digest = self.host.store.add(data)
+        path = self.host.store.path(digest)
+        os.chmod(path, 0o555)
+        return path
+
+    def stdin(self) -> int:
+        """A descriptor to read standard input from; the caller closes it."""
+        if self.spec.stdin is None:
+            return os.open(os.devnull, os.O_RDONLY)
+        return os.open(self.host.store.path(self.spec.stdin), os.O_RDONLY)
+
+    def watch(self, memory: bool, group: Optional[Group]) -> float:
+        """Seconds between two looks at proportional set sizes."""
+        if memory:
+            return WATCH
+        return WATCH_DOG if group is None and self.spec.limits.memory is not None else 0.0
+
+    def once(self, take: Take, memory: bool) -> Result:
+        """Run it once; ``memory``: proportional set size is wanted, and polled for."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Remove what was made. Never raises for what is gone already."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class Rung:
+    """One rung of the ladder."""
+
+    name: str
+
+    def capabilities(self, host: Host) -> list[dict[str, Any]]:
+        """Every engine and mode that this rung knows, with the reason where this host cannot run it."""
+        raise NotImplementedError
+
+    def open(self, host: Host, spec: Spec) -> Slot:
+        """Make a spec ready. Raises ProbeFault."""
+        raise NotImplementedError
+
+    def sweep(self, session: str, work: Path) -> None:
+        """Remove what a session of that name left outside its directory; most rungs leave nothing."""
