@@ -171,6 +171,9 @@ def analyse(run: Run, rows: Iterable[SampleRow]) -> Analysis:
     for metric in metrics:
         steps += _rung_steps(entries, metric)
         steps += _payload_steps(entries, metric)
+    names = [workload.name for workload in run.workloads]
+    steps.sort(key=lambda one: (one.first.host, names.index(one.first.workload), one.first.size, one.kind == "payload",
+                                one.second.payload != "native", one.second.series, place(one.second)))
     return Analysis(run, series, steps)
 
 
