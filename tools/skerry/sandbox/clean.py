@@ -6,7 +6,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from skerry.sandbox import engine, keys, limits, machine
+from skerry.sandbox import engine, keys, limits, linking, machine
 from skerry.sandbox.docker_api import Docker
 from skerry.sandbox.prepare import SANDBOX_LABEL, check_owner
 from skerry.sandbox.spec import Sandbox
@@ -25,6 +25,8 @@ def remove(sandbox: Sandbox, chosen: list[str], docker: Docker, check: bool) -> 
     changed = bool(mine or networks or (last and sandbox.state.exists()))
     if check or not changed:
         return {"changed": changed}
+    for box in mine:
+        linking.unset(sandbox, box["Labels"]["dev.skerry.host"])
     with ThreadPoolExecutor(max_workers=8) as pool:
         list(pool.map(lambda box: docker.remove_container(box["Id"]), mine))
     prefixes = tuple(f"{sandbox.container(host)}-" for host in chosen)

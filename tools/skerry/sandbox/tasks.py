@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from skerry.sandbox import clean, prepare, spec
+from skerry.sandbox import clean, linking, prepare, spec
 from skerry.sandbox.docker_api import Docker
 
 
@@ -19,4 +19,5 @@ def run(state: str, name: str, subnet: str, keys: str, hosts: Mapping[str, Mappi
         return {"changed": False, "skipped": True, "msg": "nothing is prepared in check mode"}
     if state == "prepared":
         return prepare.prepare(sandbox, chosen)
-    return {"changed": False}
+    changed = linking.apply(sandbox, [host for host in chosen if host in sandbox.hosts], Docker())
+    return {"changed": bool(changed), "linked": changed}
