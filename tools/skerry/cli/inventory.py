@@ -126,14 +126,14 @@ def graph(
     nodes = drawing.read(inventory)
     title = inventory.name or str(inventory)
     form = Format.JSON if as_json else form
-    if form is Format.TREE:
-        with output.open("w", encoding="utf-8") if output else sys.stdout as stream:
-            Console(file=stream, width=None if stream.isatty() else 120).print(drawing.tree(title, nodes))
+    if form is Format.TREE and not output:
+        Console(width=None if sys.stdout.isatty() else 120).print(drawing.tree(title, nodes))
         return Exit.OK
     if form is Format.JSON:
         text = json.dumps([asdict(node) for node in nodes], indent=2) + "\n"
     else:
-        text = drawing.mermaid(title, nodes) if form is Format.MERMAID else drawing.svg(title, nodes)
+        draw = {Format.TREE: drawing.text, Format.MERMAID: drawing.mermaid, Format.SVG: drawing.svg}[form]
+        text = draw(title, nodes)
     if output:
         output.write_text(text, encoding="utf-8")
     else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from rich.console import Console
 from rich.tree import Tree
 
 from skerry.errors import Exit, SkerryError
@@ -82,6 +84,13 @@ def tree(title: str, nodes: list[Node]) -> Tree:
             for node in hosts:
                 leaf.add(f"[{_ROLE_STYLE[node.role]}]{node.name}[/]  {node.about()}", highlight=False)
     return root
+
+
+def text(title: str, nodes: list[Node]) -> str:
+    """The tree as plain text."""
+    out = io.StringIO()
+    Console(file=out, width=120, color_system=None).print(tree(title, nodes))
+    return out.getvalue()
 
 
 def mermaid(title: str, nodes: list[Node]) -> str:
