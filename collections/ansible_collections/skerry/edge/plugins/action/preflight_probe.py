@@ -13,7 +13,9 @@ NO_ROOT = re.compile(
     r"Missing \w+ password|Incorrect \w+ password|Duplicate become|privilege escalation|not in the sudoers|a password is required|"
     r"(sudo|su|doas): (command )?not found|may not run sudo|not allowed to execute|must be owned by uid 0|no new privileges"
 )
-NO_PYTHON = re.compile(r"interpreter .* was not found|(python[\d.]*|shims/\S+):? .*not found|python[\d.]*: No such file")
+NO_PYTHON = re.compile(
+    r"interpreter .* was not found|(python[\d.]*|shims/\S+):? .*not found|python[\d.]*: No such file"
+)
 OLD_PYTHON = re.compile(r"minimum of Python|SyntaxError|future feature annotations is not defined")
 
 
@@ -29,8 +31,14 @@ class ActionModule(ActionBase):
         result = super().run(tmp, variables)
         arguments = dict(self._task.args)
         result.update(
-            changed=False, settings=arguments.pop("settings", {}), probe={}, skew=0.0,
-            unreachable_reason="", python_missing="", no_root="", failure="",
+            changed=False,
+            settings=arguments.pop("settings", {}),
+            probe={},
+            skew=0.0,
+            unreachable_reason="",
+            python_missing="",
+            no_root="",
+            failure="",
         )
         arguments["targets"] = _targets(arguments.pop("servers", []), arguments.pop("server_ports", []), variables)
         outcome, problem = self._attempt(arguments, variables, result)
@@ -61,7 +69,12 @@ class ActionModule(ActionBase):
             return {}, str(error)
         after = time.time()
         if "probe" not in outcome:
-            texts = (outcome.get("msg"), outcome.get("module_stderr"), outcome.get("module_stdout"), outcome.get("exception"))
+            texts = (
+                outcome.get("msg"),
+                outcome.get("module_stderr"),
+                outcome.get("module_stdout"),
+                outcome.get("exception"),
+            )
             return {}, "\n".join(str(text) for text in texts if text) or "the module gave no answer"
         there = outcome["probe"]["time"]
         # The module read its clock somewhere between the two times here: only what lies outside is known to be skew.

@@ -7,7 +7,6 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-
 from ansible_collections.skerry.edge.plugins.plugin_utils.preflight import evaluate, summary, table
 from ansible_collections.skerry.edge.plugins.plugin_utils.preflight_model import ERROR, Finding, Report
 

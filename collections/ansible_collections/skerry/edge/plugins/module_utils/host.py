@@ -7,6 +7,7 @@ the tree of another distribution.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
 from collections.abc import Iterator
@@ -57,6 +58,14 @@ class Host:
             return 126, "", str(error)
         return done.returncode, done.stdout, done.stderr
 
+    def feed(self, text: str, *argv: str) -> tuple[int, str]:
+        """Run a command with ``text`` on its standard input: (return code, standard error)."""
+        environment = dict(os.environ, LC_ALL="C", PATH=":".join(COMMAND_FOLDERS))
+        done = subprocess.run(
+            argv, input=text, capture_output=True, text=True, timeout=60, check=False, env=environment
+        )
+        return done.returncode, done.stderr
+
     def command(self, name: str) -> bool:
         """Whether a command of that name is installed."""
         return any(os.access(self.path(f"{folder}/{name}"), os.X_OK) for folder in COMMAND_FOLDERS)
@@ -78,6 +87,10 @@ class Host:
             if item.startswith("container="):
                 return item.partition("=")[2] or "container"
         return "docker" if self.exists("/.dockerenv") else ""
+
+    def machine(self) -> str:
+        """Architecture of the kernel, as ``uname -m`` says."""
+        return platform.machine() if self.real else self.read("/proc/sys/kernel/arch").strip()
 
     def board(self) -> str:
         """Model of the board by the device tree, '' elsewhere."""

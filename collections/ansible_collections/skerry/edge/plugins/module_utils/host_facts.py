@@ -66,7 +66,7 @@ def system(host: Host) -> dict[str, Any]:
         "version": release.get("VERSION_ID", ""),
         "name": release.get("PRETTY_NAME", release.get("ID", "unknown")),
         "kernel": host.read("/proc/sys/kernel/osrelease").strip(),
-        "machine": platform.machine() if host.real else host.read("/proc/sys/kernel/arch").strip(),
+        "machine": host.machine(),
         "userland": userland(host),
         "python": platform.python_version(),
         "container": host.in_container(),
@@ -91,7 +91,10 @@ def cpu(host: Host) -> dict[str, Any]:
     """Cores that this process may use, and which of the flags that wasm engines look for the first one has."""
     text = host.read("/proc/cpuinfo")
     found = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", text, re.MULTILINE)
-    return {"cores": len(os.sched_getaffinity(0)), "flags": sorted(WASM_FLAGS & set(found.group(1).split())) if found else []}
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "flags": sorted(WASM_FLAGS & set(found.group(1).split())) if found else [],
+    }
 
 
 def storage(host: Host, path: str) -> dict[str, Any]:
@@ -192,7 +195,8 @@ def others(host: Host, active: dict[str, str]) -> dict[str, Any]:
         "microk8s": host.exists("/snap/microk8s"),
         "rke2": host.exists("/etc/rancher/rke2"),
         "kubelet": active.get("kubelet") == "active",
-        "k3s_script": host.exists("/usr/local/bin/k3s-uninstall.sh") or host.exists("/usr/local/bin/k3s-agent-uninstall.sh"),
+        "k3s_script": host.exists("/usr/local/bin/k3s-uninstall.sh")
+        or host.exists("/usr/local/bin/k3s-agent-uninstall.sh"),
         "k3s_running": "active" in (active.get("k3s"), active.get("k3s-agent")),
         "nm_cloud_setup": active.get("nm-cloud-setup.timer") == "active",
         "transactional": host.command("transactional-update"),

@@ -12,7 +12,8 @@ import socket
 import struct
 import threading
 import time
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from ansible_collections.skerry.edge.plugins.module_utils.host import Host
 
@@ -43,7 +44,7 @@ def reach(address: str, port: int, timeout: float) -> str:
             return "open"
     except ConnectionRefusedError:
         return "refused"
-    except (socket.timeout, TimeoutError):
+    except TimeoutError:
         return "timeout"
     except socket.gaierror:
         return "unknown name"
@@ -146,7 +147,9 @@ def firewall(host: Host) -> dict[str, Any]:
 def _iptables_drops(host: Host) -> bool:
     code, out, _error = host.run("iptables", "--wait", "2", "-S", "INPUT")
     lines = out.splitlines()
-    return code == 0 and ("-P INPUT DROP" in lines or bool(lines and re.fullmatch(r"-A INPUT -j (DROP|REJECT.*)", lines[-1])))
+    return code == 0 and (
+        "-P INPUT DROP" in lines or bool(lines and re.fullmatch(r"-A INPUT -j (DROP|REJECT.*)", lines[-1]))
+    )
 
 
 def dropping_chains(ruleset: dict[str, Any]) -> list[dict[str, str]]:

@@ -97,7 +97,6 @@ no_root:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.skerry.edge.plugins.module_utils.host import Host
 from ansible_collections.skerry.edge.plugins.module_utils.host_facts import collect
 

@@ -69,12 +69,18 @@ def table(findings: list[Finding], hosts: int, width: int) -> str:
     name_width = min(24, max([4, *(len(finding.host) for finding in findings)]))
     indent = " " * (name_width + 2)
     room = max(40, width - len(indent) - 15)
-    lines = [f"Preflight: {summary(findings, hosts)}", "", f"{'host':<{name_width}}  {'code':<13}  what is wrong, and what to do"]
+    lines = [
+        f"Preflight: {summary(findings, hosts)}",
+        "",
+        f"{'host':<{name_width}}  {'code':<13}  what is wrong, and what to do",
+    ]
     lines.append(f"{'-' * name_width}  {'-' * 13}  {'-' * min(room, 60)}")
     for (severity, code, cause, remedy), names in groups.items():
         right = textwrap.wrap(f"{severity}: {cause}", room)
         right += textwrap.wrap(remedy, room, initial_indent="-> ", subsequent_indent="   ")
-        left = [names[0]] if len(names) == 1 else textwrap.wrap(", ".join(names[:40]), name_width, break_on_hyphens=False)
+        left = (
+            [names[0]] if len(names) == 1 else textwrap.wrap(", ".join(names[:40]), name_width, break_on_hyphens=False)
+        )
         if len(names) > 40:
             left.append(f"and {len(names) - 40} more")
         for row in range(max(len(left), len(right))):
@@ -87,5 +93,7 @@ def table(findings: list[Finding], hosts: int, width: int) -> str:
 def documentation() -> str:
     """The table of all codes in docs/preflight.md, Markdown."""
     lines = ["| code | severity | what is wrong | why, and where it may differ |", "|---|---|---|---|"]
-    lines += [f"| {code} | {check.severity} | {check.title} | {check.explanation} |" for code, check in sorted(CHECKS.items())]
+    lines += [
+        f"| {code} | {check.severity} | {check.title} | {check.explanation} |" for code, check in sorted(CHECKS.items())
+    ]
     return "\n".join(lines) + "\n"

@@ -47,7 +47,10 @@ def _one_line(text: str) -> str:
 def _ssh_remedy(reason: str) -> str:
     """What to do about a message of ssh."""
     remedies = (
-        ("Permission denied", "put the public key into the account's authorized_keys, or correct ansible_user and the key file"),
+        (
+            "Permission denied",
+            "put the public key into the account's authorized_keys, or correct ansible_user and the key file",
+        ),
         ("Host key verification failed", "compare the host's key with its owner's, then correct the known_hosts file"),
         ("REMOTE HOST IDENTIFICATION", "compare the host's key with its owner's, then correct the known_hosts file"),
         ("Could not resolve", "correct the name or set ansible_host to an address"),
@@ -70,7 +73,9 @@ def python_missing(reports: list[Report], _inventory: dict[str, Any]) -> Iterato
         if report.would_install:
             yield Problem(
                 f"{report.python_missing}; would be installed ({report.would_install}), so nothing else was looked at",
-                "run without --check to install it", WARNING, report.name,
+                "run without --check to install it",
+                WARNING,
+                report.name,
             )
         elif report.python_missing:
             yield Problem(
@@ -86,7 +91,8 @@ def no_root(reports: list[Report], _inventory: dict[str, Any]) -> Iterator[Probl
     for report in reports:
         if report.no_root and report.probe.get("system", {}).get("root"):
             yield Problem(
-                f"root logs in, but {_one_line(report.no_root)}", "set ansible_become: false for this host, or install sudo",
+                f"root logs in, but {_one_line(report.no_root)}",
+                "set ansible_become: false for this host, or install sudo",
                 host=report.name,
             )
         elif report.no_root:
@@ -102,7 +108,9 @@ def failed(reports: list[Report], _inventory: dict[str, Any]) -> Iterator[Proble
     """The probe itself failed on the host; its own words are shown."""
     for report in reports:
         if report.failure:
-            yield Problem(_one_line(report.failure), "run again with -vvv; free memory and disk space if short", host=report.name)
+            yield Problem(
+                _one_line(report.failure), "run again with -vvv; free memory and disk space if short", host=report.name
+            )
 
 
 @host_check("PREFLIGHT_005", ERROR, "Distribution or release not supported")
@@ -132,9 +140,16 @@ def architecture(report: Report) -> Iterator[Problem]:
     """x86_64, aarch64 and armv7l kernels. There is no k3s for ARMv6; on armv7 wasm does not run today, native programs do."""
     machine = report.probe["system"]["machine"]
     if machine not in USERLANDS:
-        yield Problem(f"kernel architecture {machine} has no packages of k3s or wasm runtimes", "take the host out of the inventory")
+        yield Problem(
+            f"kernel architecture {machine} has no packages of k3s or wasm runtimes",
+            "take the host out of the inventory",
+        )
     elif machine == "armv7l" and report.cluster:
-        yield Problem("armv7: agents run, wasm does not (native programs only)", "use a 64-bit system where the board can", WARNING)
+        yield Problem(
+            "armv7: agents run, wasm does not (native programs only)",
+            "use a 64-bit system where the board can",
+            WARNING,
+        )
 
 
 @host_check("PREFLIGHT_007", WARNING, "Kernel and userland differ in architecture")
@@ -193,7 +208,10 @@ def disk_space(report: Report) -> Iterator[Problem]:
                 f"free space on {state['mount']} (journalctl --vacuum-size=50M, old packages, images) or enlarge it",
             )
         elif 0 <= state["free_inodes"] < report.settings["inodes_min"]:
-            yield Problem(f"{state['free_inodes']} inodes free on {state['mount']}", "remove small files, or make the file system anew")
+            yield Problem(
+                f"{state['free_inodes']} inodes free on {state['mount']}",
+                "remove small files, or make the file system anew",
+            )
 
 
 @host_check("PREFLIGHT_011", WARNING, "Disk nearly full")
@@ -204,7 +222,9 @@ def disk_nearly_full(report: Report) -> Iterator[Problem]:
         percent = 100 * state["free"] // max(1, state["size"])
         if state["device"] not in seen and percent < report.settings["disk_free_warn_percent"]:
             seen.add(state["device"])
-            yield Problem(f"{percent} % free on {state['mount']}", "free space before the kubelet does (it evicts at 5 %)")
+            yield Problem(
+                f"{percent} % free on {state['mount']}", "free space before the kubelet does (it evicts at 5 %)"
+            )
 
 
 @host_check("PREFLIGHT_012", ERROR, "File system does not suit the data")
@@ -215,9 +235,13 @@ def file_system(report: Report) -> Iterator[Problem]:
         state = report.probe["storage"][path]
         kind = state["type"]
         if state["read_only"]:
-            yield Problem(f"{path} is on {state['mount']}, mounted read-only", "mount it read-write; check the disk for errors")
+            yield Problem(
+                f"{path} is on {state['mount']}, mounted read-only", "mount it read-write; check the disk for errors"
+            )
         elif kind in NETWORK_FILE_SYSTEMS or kind in STACKED_FILE_SYSTEMS:
-            yield Problem(f"{path} is on {state['mount']}, a {kind} file system", f"mount an ext4 or xfs file system on {path}")
+            yield Problem(
+                f"{path} is on {state['mount']}, a {kind} file system", f"mount an ext4 or xfs file system on {path}"
+            )
         elif kind == "zfs":
             yield Problem(f"{path} is on ZFS", "set k3s's snapshotter to native or zfs, or use ext4", WARNING)
 
@@ -230,7 +254,8 @@ def cgroup_version(report: Report) -> Iterator[Problem]:
         return
     allowed = report.settings["allow_cgroup_v1"]
     yield Problem(
-        f"cgroup v1, which k3s {report.settings['k3s_version']} refuses" + (" (allowed by skerry_allow_cgroup_v1)" if allowed else ""),
+        f"cgroup v1, which k3s {report.settings['k3s_version']} refuses"
+        + (" (allowed by skerry_allow_cgroup_v1)" if allowed else ""),
         "boot with systemd.unified_cgroup_hierarchy=1 or a newer release"
         + ("" if allowed else "; or take the risk with skerry_allow_cgroup_v1: true"),
         WARNING if allowed else ERROR,
@@ -244,10 +269,15 @@ def cgroup_controllers(report: Report) -> Iterator[Problem]:
     missing = [name for name in CGROUP_CONTROLLERS if name not in report.probe["cgroup"]["controllers"]]
     if not report.cluster or not missing:
         return
-    will_do = missing == ["memory"] and "Raspberry Pi" in report.probe["system"]["board"] and report.settings["cmdline_managed"]
+    will_do = (
+        missing == ["memory"]
+        and "Raspberry Pi" in report.probe["system"]["board"]
+        and report.settings["cmdline_managed"]
+    )
     yield Problem(
         f"cgroup controllers missing: {', '.join(missing)}",
-        "nothing to do: host_tuning sets the kernel command line and reboots once" if will_do
+        "nothing to do: host_tuning sets the kernel command line and reboots once"
+        if will_do
         else "add cgroup_enable=memory cgroup_memory=1 to the kernel command line (Raspberry Pi), or use a stock kernel",
         WARNING if will_do else ERROR,
     )
@@ -313,7 +343,9 @@ def other_software(report: Report) -> Iterator[Problem]:
     if report.cluster and others["kubelet"]:
         yield Problem("a kubelet is running", "kubeadm reset, then stop and remove the kubelet")
     if report.cluster and others["k3s_script"]:
-        yield Problem("k3s was installed by upstream's script", "run k3s-uninstall.sh (k3s-agent-uninstall.sh), then this again")
+        yield Problem(
+            "k3s was installed by upstream's script", "run k3s-uninstall.sh (k3s-agent-uninstall.sh), then this again"
+        )
 
 
 @host_check("PREFLIGHT_020", ERROR, "SELinux without k3s's policy")
@@ -349,7 +381,11 @@ def keyrings(report: Report) -> Iterator[Problem]:
 @host_check("PREFLIGHT_023", WARNING, "Processor lacks SSE4")
 def processor(report: Report) -> Iterator[Problem]:
     """Wasm engines use SSE4.1 for SIMD; without it they are slow or refuse such modules."""
-    if report.probe["system"]["machine"] == "x86_64" and report.probe["cpu"]["flags"] and "sse4_1" not in report.probe["cpu"]["flags"]:
+    if (
+        report.probe["system"]["machine"] == "x86_64"
+        and report.probe["cpu"]["flags"]
+        and "sse4_1" not in report.probe["cpu"]["flags"]
+    ):
         yield Problem("the processor lacks SSE4.1", "set the virtual machine's processor to x86-64-v2 or host")
 
 

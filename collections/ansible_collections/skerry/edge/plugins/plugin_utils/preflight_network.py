@@ -41,18 +41,23 @@ def node_name(report: Report) -> Iterator[Problem]:
     """Nodes are named after the host (or `k3s_node_name`): lower-case letters, digits, '-' and '.' (RFC 1123)."""
     name = report.settings["node_name"] or report.probe["identity"]["hostname"]
     if report.cluster and not NODE_NAME.fullmatch(name):
-        yield Problem(f"'{name}' cannot be a node's name", "hostnamectl set-hostname with small letters, digits and '-'")
+        yield Problem(
+            f"'{name}' cannot be a node's name", "hostnamectl set-hostname with small letters, digits and '-'"
+        )
 
 
 @cluster_check("PREFLIGHT_026", ERROR, "Node name used twice")
 def unique_names(reports: list[Report], _inventory: dict[str, Any]) -> Iterator[Problem]:
     """Two nodes of one name replace each other in the cluster. Compared among the hosts of this run."""
     members = [report for report in reports if report.cluster]
-    for name, hosts in _by_value(members, lambda report: report.settings["node_name"] or report.probe["identity"]["hostname"]):
+    for name, hosts in _by_value(
+        members, lambda report: report.settings["node_name"] or report.probe["identity"]["hostname"]
+    ):
         for host in hosts:
             yield Problem(
                 f"its name {name} is also that of {_others(hosts, host)}",
-                "hostnamectl set-hostname to a name of its own, or set k3s_node_name", host=host,
+                "hostnamectl set-hostname to a name of its own, or set k3s_node_name",
+                host=host,
             )
 
 
@@ -63,7 +68,8 @@ def unique_machine_ids(reports: list[Report], _inventory: dict[str, Any]) -> Ite
         for host in hosts:
             yield Problem(
                 f"same /etc/machine-id as {_others(hosts, host)}",
-                "rm /etc/machine-id /var/lib/dbus/machine-id; systemd-machine-id-setup; reboot", host=host,
+                "rm /etc/machine-id /var/lib/dbus/machine-id; systemd-machine-id-setup; reboot",
+                host=host,
             )
 
 
@@ -85,7 +91,9 @@ def unique_addresses(reports: list[Report], inventory: dict[str, Any]) -> Iterat
     for address, hosts in holders.items():
         for host in hosts if len(hosts) > 1 else []:
             if host in present:
-                yield Problem(f"its address {address} is also that of {_others(hosts, host)}", "correct ansible_host", host=host)
+                yield Problem(
+                    f"its address {address} is also that of {_others(hosts, host)}", "correct ansible_host", host=host
+                )
 
 
 @cluster_check("PREFLIGHT_030", ERROR, "Even number of servers")
@@ -97,7 +105,9 @@ def odd_servers(reports: list[Report], inventory: dict[str, Any]) -> Iterator[Pr
         return
     first = next((report for report in reports if report.name in servers), None)
     if first is not None and first.settings["etcd"]:
-        yield Problem(f"{len(servers)} servers: {', '.join(servers)}", "use one, three or five servers", host=first.name)
+        yield Problem(
+            f"{len(servers)} servers: {', '.join(servers)}", "use one, three or five servers", host=first.name
+        )
 
 
 @host_check("PREFLIGHT_031", ERROR, "Server out of reach")
@@ -127,9 +137,11 @@ def server_filtered(reports: list[Report], _inventory: dict[str, Any]) -> Iterat
             own = _opened_later(by_name.get(name))
             yield Problem(
                 f"port {', '.join(silent)} of server {name} ({target['address']}) is filtered",
-                f"nothing to do: host_tuning opens {name}'s firewall" if own
+                f"nothing to do: host_tuning opens {name}'s firewall"
+                if own
                 else f"open {', '.join(silent)}/tcp between the two on every firewall on the way",
-                WARNING if own else ERROR, report.name,
+                WARNING if own else ERROR,
+                report.name,
             )
 
 
@@ -207,7 +219,9 @@ def _unresolved(report: Report, names: set[str]) -> Iterator[Problem]:
 def default_route(report: Report) -> Iterator[Problem]:
     """k3s takes the address of the interface with the default route, and does not start without one."""
     if report.cluster and not any(not route["bits"] for route in report.probe["network"]["routes"]):
-        yield Problem("no default route", "add one, on an isolated network to any address (ip route add default via ...)")
+        yield Problem(
+            "no default route", "add one, on an isolated network to any address (ip route add default via ...)"
+        )
 
 
 @host_check("PREFLIGHT_038", ERROR, "Route overlaps the cluster's networks")
@@ -236,14 +250,19 @@ def iptables(report: Report) -> Iterator[Problem]:
     """iptables 1.8.0 to 1.8.4 in nft mode adds rules twice."""
     found = report.probe["network"]["iptables"]
     if report.cluster and found["mode"] == "nf_tables" and re.fullmatch(r"1\.8\.[0-4]", found["version"]):
-        yield Problem(f"iptables {found['version']} in nft mode adds rules twice", "set k3s's prefer-bundled-bin, or upgrade iptables")
+        yield Problem(
+            f"iptables {found['version']} in nft mode adds rules twice",
+            "set k3s's prefer-bundled-bin, or upgrade iptables",
+        )
 
 
 @host_check("PREFLIGHT_040", ERROR, "nm-cloud-setup is on")
 def nm_cloud_setup(report: Report) -> Iterator[Problem]:
     """On cloud images of EL it adds routes that cut pods off."""
     if report.cluster and report.probe["others"]["nm_cloud_setup"]:
-        yield Problem("nm-cloud-setup is on", "systemctl disable --now nm-cloud-setup.service nm-cloud-setup.timer; reboot")
+        yield Problem(
+            "nm-cloud-setup is on", "systemctl disable --now nm-cloud-setup.service nm-cloud-setup.timer; reboot"
+        )
 
 
 @host_check("PREFLIGHT_041", WARNING, "Firewall that nobody opens")
@@ -261,10 +280,14 @@ def firewall(report: Report) -> Iterator[Problem]:
 @host_check("PREFLIGHT_042", ERROR, "Embedded etcd on an SD card")
 def etcd_storage(report: Report) -> Iterator[Problem]:
     """etcd writes with every change and waits for the disk; SD cards and eMMC are too slow for several servers and wear out."""
-    if report.role == "server" and report.settings["etcd"] and any(
-        report.probe["storage"][path]["sd_card"] for path in report.settings["data_paths"]
+    if (
+        report.role == "server"
+        and report.settings["etcd"]
+        and any(report.probe["storage"][path]["sd_card"] for path in report.settings["data_paths"])
     ):
-        yield Problem("embedded etcd on an SD card or eMMC", "mount an SSD on the data directory, or use one server (SQLite)")
+        yield Problem(
+            "embedded etcd on an SD card or eMMC", "mount an SSD on the data directory, or use one server (SQLite)"
+        )
 
 
 @host_check("PREFLIGHT_043", ERROR, "Embedded etcd on 32 bits")
