@@ -1,4 +1,5 @@
-"""The controller's part of preflight_probe: never fails for a host that cannot be looked at, measures the clock's skew."""
+"""The controller's part of preflight_probe: never fails for a host that cannot be looked at, measures the clock's
+skew."""
 
 from __future__ import annotations
 
@@ -10,8 +11,10 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
 NO_ROOT = re.compile(
-    r"Missing \w+ password|Incorrect \w+ password|Duplicate become|privilege escalation|not in the sudoers|a password is required|"
-    r"(sudo|su|doas): (command )?not found|may not run sudo|not allowed to execute|must be owned by uid 0|no new privileges"
+    r"Missing \w+ password|Incorrect \w+ password|Duplicate become|privilege escalation|not in the sudoers|"
+    r"a password is required|"
+    r"(sudo|su|doas): (command )?not found|may not run sudo|not allowed to execute|must be owned by uid 0|"
+    r"no new privileges"
 )
 NO_PYTHON = re.compile(
     r"interpreter .* was not found|(python[\d.]*|shims/\S+):? .*not found|python[\d.]*: No such file"
@@ -26,7 +29,8 @@ class ActionModule(ActionBase):
     _requires_connection = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Give probe, skew, settings and the reasons (empty: none) unreachable_reason, python_missing, no_root, failure."""
+        """Give probe, skew, settings and the reasons (empty: none) unreachable_reason, python_missing, no_root,
+        failure."""
         variables = task_vars or {}
         result = super().run(tmp, variables)
         arguments = dict(self._task.args)

@@ -21,7 +21,8 @@ class ActionModule(ActionBase):
     _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Give findings (lines), install_python (hosts), left_out ({host: message}), unseen (hosts); fail in mode stop."""
+        """Give findings (lines), install_python (hosts), left_out ({host: message}), unseen (hosts); fail in mode
+        stop."""
         variables = task_vars or {}
         result = super().run(tmp, variables)
         options = self._task.args
@@ -46,8 +47,10 @@ class ActionModule(ActionBase):
             result.update(
                 failed=True,
                 left_out={},
-                msg=f"PREFLIGHT_000 {reason}: {summary(findings, len(reports))} ({hosts}); nothing was changed on any host"
-                " | remedy: put right what the table above names, or see docs/preflight.md for single checks to switch off",
+                msg=f"PREFLIGHT_000 {reason}: {summary(findings, len(reports))} ({hosts}); nothing was "
+                "changed on any host"
+                " | remedy: put right what the table above names, or see docs/preflight.md for single checks "
+                "to switch off",
             )
         return result
 

@@ -20,7 +20,8 @@ find_python() {
 find_python && exit 0
 [ -r /etc/os-release ] && . /etc/os-release
 if command -v transactional-update >/dev/null 2>&1; then
-  echo "ERROR root is read-only (transactional-update): run 'transactional-update pkg install python3' and reboot"; exit 0
+  echo "ERROR root is read-only (transactional-update): run 'transactional-update pkg install python3' and reboot"
+  exit 0
 elif command -v apt-get >/dev/null 2>&1; then
   export DEBIAN_FRONTEND=noninteractive
   before='apt-get -q update'; install='apt-get -q -y --no-install-recommends install python3'
@@ -37,7 +38,10 @@ else
 fi
 if [ "$SKERRY_CHECK" = 1 ]; then echo "WOULD $install"; exit 0; fi
 [ "$(id -u)" = 0 ] || { echo "ERROR no root rights to run '$install'"; exit 0; }
-output=$({ $before && $install; } 2>&1 </dev/null) || { echo "ERROR '$install' failed: $(echo "$output" | tail -n 3 | tr '\n' ' ')"; exit 0; }
+if ! output=$({ $before && $install; } 2>&1 </dev/null); then
+  echo "ERROR '$install' failed: $(echo "$output" | tail -n 3 | tr '\n' ' ')"
+  exit 0
+fi
 find_python && { echo "INSTALLED $install"; exit 0; }
 echo "ERROR '$install' brought no Python of 3.9 or newer"
 """

@@ -1,7 +1,7 @@
 """What modules read of a host: files below a root, commands, memory, block devices.
 
-Runs on the hosts: Python 3.8 or later, standard library only. Every path goes through ``Host.path`` so that tests can give
-the tree of another distribution.
+Runs on the hosts: Python 3.8 or later, standard library only. Every path goes through ``Host.path`` so that tests can
+give the tree of another distribution.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Host:
         return os.path.lexists(self.path(name))
 
     def run(self, *argv: str, timeout: float = 10) -> tuple[int, str, str]:
-        """(return code, standard output, standard error); 127 where the command is absent, 124 where it took too long."""
+        """(return code, standard output, standard error); 127 where the command is absent, 124 where it took too
+        long."""
         if not self.real:
             return 127, "", "not a real host"
         environment = dict(os.environ, LC_ALL="C", PATH=":".join(COMMAND_FOLDERS))

@@ -55,7 +55,8 @@ def reach(address: str, port: int, timeout: float) -> str:
 
 
 def reach_all(targets: list[dict[str, Any]], timeout: float) -> dict[str, dict[str, Any]]:
-    """Each target's ports at once. Targets: ``{"name", "address", "ports"}``; gives name: {"address", "ports": {port: how}}."""
+    """Each target's ports at once. Targets: ``{"name", "address", "ports"}``; gives name: {"address", "ports": {port:
+    how}}."""
     pairs = [(target, int(port)) for target in targets for port in target["ports"]]
     states = in_threads([lambda t=t, p=p: reach(t["address"], p, timeout) for t, p in pairs], timeout + 1)
     found: dict[str, dict[str, Any]] = {}
@@ -128,8 +129,9 @@ def routes(host: Host) -> list[dict[str, Any]]:
 def firewall(host: Host) -> dict[str, Any]:
     """Who filters packets here.
 
-    Gives ``{"kind": "firewalld" | "ufw" | "nftables" | "iptables" | "", "chains": [...]}``; chains are those base chains of
-    foreign nftables tables that end in a drop: ``{"family", "table", "name", "hook"}``. Needs root to see rules.
+    Gives ``{"kind": "firewalld" | "ufw" | "nftables" | "iptables" | "", "chains": [...]}``; chains are those base
+    chains of foreign nftables tables that end in a drop: ``{"family", "table", "name", "hook"}``. Needs root to see
+    rules.
     """
     if host.command("firewall-cmd") and host.run("firewall-cmd", "--state")[0] == 0:
         return {"kind": "firewalld", "chains": []}
@@ -153,7 +155,8 @@ def _iptables_drops(host: Host) -> bool:
 
 
 def dropping_chains(ruleset: dict[str, Any]) -> list[dict[str, str]]:
-    """Base chains of hooks input and forward whose policy, or last rule, drops; without those that iptables-nft manages.
+    """Base chains of hooks input and forward whose policy, or last rule, drops; without those that iptables-nft
+    manages.
 
     Shape of ``ruleset``: ``nft --json list ruleset`` (libnftables-json(5)).
     """

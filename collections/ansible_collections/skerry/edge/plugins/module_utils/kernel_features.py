@@ -50,7 +50,7 @@ FEATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ipvs": (("IP_VS",), ("ip_vs",)),
     "cfs-bandwidth": (("CFS_BANDWIDTH",), ()),
 }
-TRIED_LINKS = {"bridge": "bridge", "veth": "veth", "vxlan": "vxlan", "wireguard": "wireguard"}
+TRIED_LINKS = ("bridge", "veth", "vxlan", "wireguard")
 
 
 def features(host: Host) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def features(host: Host) -> dict[str, Any]:
     states = {name: _state(host, name, options, files) for name in FEATURES}
     for name in TRIED_LINKS:
         if states[name] == "unknown":
-            states[name] = _try_link(host, TRIED_LINKS[name])
+            states[name] = _try_link(host, name)
     return {"source": source, "states": states}
 
 
@@ -95,20 +95,18 @@ def module_names(host: Host, release: str) -> set[str] | None:
 
 def _state(host: Host, name: str, options: dict[str, str], files: set[str] | None) -> str:
     wanted, modules = FEATURES[name]
-    if any(host.exists(f"/sys/module/{module}") for module in modules):
+    values = {options.get(option) for option in wanted}
+    present = any(host.exists(f"/sys/module/{module}") for module in modules)
+    if name == "overlay":
+        present = present or bool(re.search(r"\boverlay$", host.read("/proc/filesystems"), re.MULTILINE))
+    if present or "y" in values:
         return "yes"
-    if name == "overlay" and re.search(r"\boverlay$", host.read("/proc/filesystems"), re.MULTILINE):
+    if "m" in values and files is None:
         return "yes"
-    if options:
-        values = {options.get(option) for option in wanted}
-        if "y" in values:
-            return "yes"
-        if "m" in values:  # configured as a module, whose file may be in a package of its own (kernel-modules-extra)
-            return "yes" if files is None or files & set(modules) else "no"
-        return "no"
-    if files is not None and modules:
+    if files is not None and modules and (not options or "m" in values):
+        # Configured as a module, whose file may be in a package of its own (kernel-modules-extra).
         return "yes" if files & set(modules) else "no"
-    return "unknown"
+    return "no" if options else "unknown"
 
 
 def _try_link(host: Host, kind: str) -> str:

@@ -1,8 +1,9 @@
 """Openings in an active firewall for exactly the ports in use: what is missing, what is stale, and nftables' own rules.
 
-An opening is ``{"sources": [networks], "proto": "tcp" | "udp" | "", "ports": ["6443", "2379-2380"]}``; without proto everything
-from these sources is let in (the cluster's own networks), also forwarded. ufw and firewalld are changed by the role, with the
-modules of community.general and ansible.posix, by the lists ``add`` and ``remove`` made here. Pure Python, 3.8 or later.
+An opening is ``{"sources": [networks], "proto": "tcp" | "udp" | "", "ports": ["6443", "2379-2380"]}``; without proto
+everything from these sources is let in (the cluster's own networks), also forwarded. ufw and firewalld are changed by
+the role, with the modules of community.general and ansible.posix, by the lists ``add`` and ``remove`` made here. Pure
+Python, 3.8 or later.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ def _ufw_present(host: Host) -> set[str]:
     present = set()
     for line in host.run("ufw", "show", "added")[1].splitlines():
         found = re.match(
-            r"ufw (?P<route>route )?allow (?:in )?from (?P<source>\S+)(?: to any)?(?: port (?P<port>\S+))?(?: proto (?P<proto>\w+))?",
+            r"ufw (?P<route>route )?allow (?:in )?from (?P<source>\S+)(?: to any)?(?: port (?P<port>\S+))?(?: "
+            r"proto (?P<proto>\w+))?",
             line,
         )
         plain = re.match(r"ufw (?P<route>route )?allow (?P<port>[\d,:]+)/(?P<proto>\w+)", line)
@@ -95,8 +97,8 @@ def _ufw_present(host: Host) -> set[str]:
 def firewalld_rules(openings: list[dict[str, Any]], zone: str) -> list[dict[str, Any]]:
     """Rules as ansible.posix.firewalld takes them: ``{"zone", "rich_rule"}`` or ``{"zone", "source"}``.
 
-    Rich rules in the zone of the interface, not a zone of the sources: that would take these hosts' other traffic (SSH) out of
-    the zone in which the site allows it.
+    Rich rules in the zone of the interface, not a zone of the sources: that would take these hosts' other traffic
+    (SSH) out of the zone in which the site allows it.
     """
     rules = []
     for opening in openings:
@@ -105,7 +107,8 @@ def firewalld_rules(openings: list[dict[str, Any]], zone: str) -> list[dict[str,
                 rules.append({"zone": "trusted", "source": source, "rich_rule": ""})
             for port in opening["ports"]:
                 family = "ipv6" if ":" in source else "ipv4"
-                rule = f'rule family="{family}" source address="{source}" port port="{port}" protocol="{opening["proto"]}" accept'
+                match = f'family="{family}" source address="{source}" port port="{port}"'
+                rule = f'rule {match} protocol="{opening["proto"]}" accept'
                 rules.append({"zone": zone, "source": "", "rich_rule": rule})
     return rules
 
@@ -181,7 +184,8 @@ def _ruleset(host: Host) -> list[dict[str, Any]]:
     code, out, error = host.run("nft", "--json", "list", "ruleset")
     if code:
         raise TuningError(
-            f"HOST_TUNING_007 nft list ruleset: {error.strip()} | remedy: repair nftables, or set host_tuning_firewall_enabled: false"
+            f"HOST_TUNING_007 nft list ruleset: {error.strip()} | remedy: repair nftables, or set "
+            "host_tuning_firewall_enabled: false"
         )
     return list(json.loads(out)["nftables"])
 
@@ -210,7 +214,8 @@ def _in_force(items: list[dict[str, Any]], script: str) -> bool:
 
 
 def apply_nftables(context: Context, chains: list[dict[str, str]], openings: list[dict[str, Any]]) -> None:
-    """Our chains in the running rule set, in a file of our own, loaded after the site's by a drop-in of nftables.service."""
+    """Our chains in the running rule set, in a file of our own, loaded after the site's by a drop-in of
+    nftables.service."""
     script = nft_script([chain for chain in chains if not chain["name"].startswith("skerry_")], openings)
     context.write(NFT_FILE, f"# Made by the role host_tuning; loaded after the site's own rules.\n{script}", 0o600)
     unit = (
@@ -232,13 +237,15 @@ def _load(context: Context, script: str) -> None:
     code, error = context.host.feed(script, "nft", "-f", "-")
     if code:
         raise TuningError(
-            f"HOST_TUNING_008 nftables refuses our rules, nothing was changed: {error.strip()} | remedy: see {NFT_FILE}, or set"
+            f"HOST_TUNING_008 nftables refuses our rules, nothing was changed: {error.strip()} | remedy: see "
+            f"{NFT_FILE}, or set"
             " host_tuning_firewall_enabled: false and open the ports by hand"
         )
 
 
 def undo(context: Context, found: dict[str, Any]) -> dict[str, Any]:
-    """Take nftables' rules back here; give what the role removes from ufw or firewalld. Files are undone with the others."""
+    """Take nftables' rules back here; give what the role removes from ufw or firewalld. Files are undone with the
+    others."""
     ours = context.journal.pop("firewall", {})
     if NFT_FILE in context.journal.get("files", {}) and context.host.command("nft"):
         removal = _removal(_ruleset(context.host))

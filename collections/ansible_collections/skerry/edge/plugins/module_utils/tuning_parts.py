@@ -1,7 +1,7 @@
 """The smaller parts of host_tuning: kernel modules, limits, journald, time, swap, kernel command line.
 
-Each part has a function that applies it to a ``Context``; what it wrote is undone through the context's journal. Pure Python,
-3.8 or later.
+Each part has a function that applies it to a ``Context``; what it wrote is undone through the context's journal. Pure
+Python, 3.8 or later.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def _option(module: str) -> str:
 def apply_limits(context: Context, soft: int, hard: int) -> None:
     """Open files for services (systemd's default) and for logins (pam_limits), never lowered.
 
-    A hard limit above the present one needs CAP_SYS_RESOURCE, which a container may lack: there pam_limits would refuse every
-    login, so the limit stays at what process 1 has.
+    A hard limit above the present one needs CAP_SYS_RESOURCE, which a container may lack: there pam_limits would
+    refuse every login, so the limit stays at what process 1 has.
     """
     host = context.host
     found = re.search(r"^Max open files\s+(\S+)\s+(\S+)", host.read("/proc/1/limits"), re.MULTILINE)
@@ -180,7 +180,8 @@ def _end_disk_swap(context: Context) -> None:
             code, _out, error = host.run("swapoff", device, timeout=120)
             if code:
                 raise TuningError(
-                    f"HOST_TUNING_002 swap on {device} cannot be ended: {error.strip()} | remedy: free memory, or set host_tuning_swap: keep"
+                    f"HOST_TUNING_002 swap on {device} cannot be ended: {error.strip()} | remedy: free "
+                    "memory, or set host_tuning_swap: keep"
                 )
             swaps = context.journal.setdefault("swaps", [])
             if device not in swaps:
@@ -190,8 +191,8 @@ def _end_disk_swap(context: Context) -> None:
 def apply_cmdline(context: Context, file: str, arguments: list[str]) -> bool:
     """Add arguments to the one line that a Raspberry Pi's firmware reads; True when a reboot is due.
 
-    ``file`` '' looks for it, on such boards only. A reboot is due while the running kernel was not started with the line; after
-    one reboot with the line in place and still no memory controller, there is no second: that is an error.
+    ``file`` '' looks for it, on such boards only. A reboot is due while the running kernel was not started with the
+    line; after one reboot with the line in place and still no memory controller, there is no second: that is an error.
     """
     host = context.host
     if not file:
@@ -200,7 +201,8 @@ def apply_cmdline(context: Context, file: str, arguments: list[str]) -> bool:
         file = next((name for name in CMDLINE_FILES if host.exists(name)), "")
         if not file:
             raise TuningError(
-                f"HOST_TUNING_003 no {' or '.join(CMDLINE_FILES)} on this {host.board()} | remedy: set host_tuning_cmdline_file"
+                f"HOST_TUNING_003 no {' or '.join(CMDLINE_FILES)} on this {host.board()} | remedy: set "
+                "host_tuning_cmdline_file"
             )
     text = host.read(file)
     line = " ".join(text.split("\n")).strip()
@@ -215,13 +217,15 @@ def apply_cmdline(context: Context, file: str, arguments: list[str]) -> bool:
     if in_force and "memory" not in cgroup(host)["controllers"]:
         raise TuningError(
             "HOST_TUNING_004 the kernel was started with " + " ".join(arguments) + " and still has no memory controller"
-            " | remedy: look for cgroup_disable=memory in the firmware's own arguments (cat /proc/cmdline) and update the firmware"
+            " | remedy: look for cgroup_disable=memory in the firmware's own arguments (cat /proc/cmdline) "
+            "and update the firmware"
         )
     if in_force:
         return False
     if entry["boot"] and entry["boot"] != boot:
         raise TuningError(
-            f"HOST_TUNING_005 the host has rebooted, and {file} was not used | remedy: set host_tuning_cmdline_file to the file that this"
+            f"HOST_TUNING_005 the host has rebooted, and {file} was not used | remedy: set "
+            "host_tuning_cmdline_file to the file that this"
             " board's firmware reads"
         )
     entry["boot"] = boot
@@ -283,7 +287,8 @@ def finish(context: Context) -> None:
         code, _out, error = context.host.run(*command, timeout=60)
         if code:
             raise TuningError(
-                f"HOST_TUNING_006 {' '.join(command)}: {error.strip()} | remedy: see journalctl -u {what}, then run again"
+                f"HOST_TUNING_006 {' '.join(command)}: {error.strip()} | remedy: see journalctl -u {what}, "
+                "then run again"
             )
         context.journal["pending"].remove(what)
     if not context.journal.get("pending"):

@@ -1,7 +1,8 @@
 """What the parts of host_tuning share: the host, the journal of what was before, files written with a difference.
 
 Pure Python, 3.8 or later. The journal lies at ``JOURNAL`` (JSON): ``files`` {path: text before, or null}, ``sysctl``
-{key: {before, set}}, ``modules`` (loaded by us), ``pending`` (services to be told once files are written), and more by part.
+{key: {before, set}}, ``modules`` (loaded by us), ``pending`` (services to be told once files are written), and more by
+part.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Context:
             content = json.loads(text)
         except ValueError as error:
             raise TuningError(
-                f"HOST_TUNING_001 {JOURNAL} is damaged ({error}) | remedy: restore it from a backup, or remove it; then what was"
+                f"HOST_TUNING_001 {JOURNAL} is damaged ({error}) | remedy: restore it from a backup, or "
+                "remove it; then what was"
                 " before the first run can no longer be put back"
             ) from error
         return dict(content)
@@ -67,7 +69,8 @@ class Context:
             self.host.path(JOURNAL).unlink()
 
     def write(self, name: str, text: str | None, mode: int = 0o644, then: str = "") -> bool:
-        """Make ``name`` hold ``text``, or remove it (None); True when that is a change. ``then`` names what to do after it."""
+        """Make ``name`` hold ``text``, or remove it (None); True when that is a change. ``then`` names what to do
+        after it."""
         have = self.host.read(name, None)
         if have == text:
             return False

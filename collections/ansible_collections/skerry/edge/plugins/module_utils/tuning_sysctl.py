@@ -1,7 +1,8 @@
 """Kernel settings by memory, and how they are raised: never lowered, absent keys left alone.
 
-Source of the values: upstream-independent rules for hosts with many pods (docs/host-tuning.md has them as a table); connection
-tracking takes some 300 bytes an entry, so 64 entries for each MB are at most 2 % of the memory. Pure Python, 3.8 or later.
+Source of the values: upstream-independent rules for hosts with many pods (docs/host-tuning.md has them as a table);
+connection tracking takes some 300 bytes an entry, so 64 entries for each MB are at most 2 % of the memory. Pure
+Python, 3.8 or later.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def conntrack_entries(memory_mb: int) -> int:
 def targets(memory_mb: int, wide: bool = True) -> dict[str, int | str]:
     """What the keys are to be at least, for a host of that memory; ``wide``: the kernel has 64 bits.
 
-    Values: an int (at least that), ``"third:N"`` (third of three at least that), ``"range:A-B"`` (a range at least that wide),
-    ``"with:A-B"`` (a list of ranges that has this one).
+    Values: an int (at least that), ``"third:N"`` (third of three at least that), ``"range:A-B"`` (a range at least
+    that wide), ``"with:A-B"`` (a list of ranges that has this one).
     """
     column = ("small", "normal", "large").index(size_of(memory_mb))
     found: dict[str, int | str] = {key: row[column] for key, row in BY_SIZE.items() if row[column] is not None}
@@ -87,7 +88,8 @@ def targets(memory_mb: int, wide: bool = True) -> dict[str, int | str]:
 
 
 def raised(current: str, target: int | str) -> str:
-    """The value to set, single blanks between numbers; equal to ``current`` (so normalised) where that is enough already."""
+    """The value to set, single blanks between numbers; equal to ``current`` (so normalised) where that is enough
+    already."""
     have = " ".join(current.split())
     if isinstance(target, int):
         return have if have.lstrip("-").isdigit() and int(have) >= target else str(target)
@@ -189,7 +191,8 @@ def _note_conflicts(context: Context, lines: dict[str, str]) -> None:
 
 
 def apply_hashsize(context: Context, entries: int) -> None:
-    """Size of conntrack's hash table: a quarter of the entries, for the next load of the module and now where possible."""
+    """Size of conntrack's hash table: a quarter of the entries, for the next load of the module and now where
+    possible."""
     size = entries // 4
     context.write(MODULE_OPTIONS, f"# Made by the role host_tuning.\noptions nf_conntrack hashsize={size}\n")
     have = context.host.read(HASHSIZE).strip()

@@ -8,8 +8,9 @@ module: preflight_probe
 short_description: Collect everything that preflight judges, in one go
 description:
   - Reads a host's system, memory, storage, kernel features, clock, names, network and ports. Changes nothing.
-  - The action plugin of the same name never fails for a host that cannot be looked at. It returns C(unreachable_reason),
-    C(python_missing) or C(no_root) instead, so that M(skerry.edge.preflight_report) can show all hosts in one table.
+  - The action plugin of the same name never fails for a host that cannot be looked at. It returns
+    C(unreachable_reason), C(python_missing) or C(no_root) instead, so that M(skerry.edge.preflight_report) can show
+    all hosts in one table.
 options:
   paths:
     description: Directories, existing or not, whose file systems matter.

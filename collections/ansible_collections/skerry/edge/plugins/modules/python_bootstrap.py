@@ -7,7 +7,8 @@ DOCUMENTATION = r"""
 module: python_bootstrap
 short_description: Install Python on a host that has none
 description:
-  - Installs Python 3.9 or newer by the package manager when no such interpreter is found (Debian, Ubuntu, EL, openSUSE).
+  - Installs Python 3.9 or newer by the package manager when no such interpreter is found (Debian, Ubuntu, EL,
+    openSUSE).
   - Uses plain shell commands only. In check mode it tells what it would install.
 options: {}
 author:

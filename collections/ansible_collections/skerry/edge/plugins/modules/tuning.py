@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: tuning
 short_description: Tune a host for many containers, or undo it
 description:
-  - Raises kernel settings by the host's memory (never lowers one), loads kernel modules, sets limits, bounds the journal, looks
-    after swap, time service and kernel command line, and opens ports in an active nftables firewall.
+  - Raises kernel settings by the host's memory (never lowers one), loads kernel modules, sets limits, bounds the
+    journal, looks after swap, time service and kernel command line, and opens ports in an active nftables firewall.
   - What was there before is kept in C(/etc/skerry/host_tuning.json), so that I(state=absent) can put it back.
   - For ufw and firewalld it returns the rules that are missing or stale; the role changes them with their own modules.
 options:

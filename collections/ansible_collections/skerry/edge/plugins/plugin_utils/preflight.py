@@ -24,8 +24,9 @@ SOURCES = (preflight_host, preflight_network)
 def evaluate(reports: list[Report], inventory: dict[str, Any]) -> list[Finding]:
     """Findings of all hosts, by host in the order given, then by code.
 
-    ``inventory``: ``{"servers": [names of all servers, in the play or not], "addresses": {host: address}}`` of the whole
-    inventory, so that checks across hosts also hold with --limit. A host's settings ``skip`` and ``warn`` hold codes.
+    ``inventory``: ``{"servers": [names of all servers, in the play or not], "addresses": {host: address}}`` of the
+    whole inventory, so that checks across hosts also hold with --limit. A host's settings ``skip`` and ``warn`` hold
+    codes.
     """
     by_name = {report.name: report for report in reports}
     order = {report.name: number for number, report in enumerate(reports)}

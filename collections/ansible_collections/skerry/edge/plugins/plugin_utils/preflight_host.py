@@ -80,7 +80,8 @@ def python_missing(reports: list[Report], _inventory: dict[str, Any]) -> Iterato
         elif report.python_missing:
             yield Problem(
                 report.python_missing,
-                "install python3 (3.9 or newer) on the host, or let the account use sudo and set preflight_bootstrap_python",
+                "install python3 (3.9 or newer) on the host, or let the account use sudo and set "
+                "preflight_bootstrap_python",
                 host=report.name,
             )
 
@@ -115,8 +116,8 @@ def failed(reports: list[Report], _inventory: dict[str, Any]) -> Iterator[Proble
 
 @host_check("PREFLIGHT_005", ERROR, "Distribution or release not supported")
 def distribution(report: Report) -> Iterator[Problem]:
-    """Debian 11, Ubuntu 20.04, EL 9, openSUSE Leap 15 and what is newer are known; an older one is an error, an unknown one
-    a warning. EL 8 is left with cgroup v1 and Python 3.6."""
+    """Debian 11, Ubuntu 20.04, EL 9, openSUSE Leap 15 and what is newer are known; an older one is an error, an
+    unknown one a warning. EL 8 is left with cgroup v1 and Python 3.6."""
     major = report.major()
     minimum = {"debian": 11, "raspbian": 11, "ubuntu": 20, "rhel": 9, "centos": 9, "fedora": 40, "opensuse-leap": 15}
     families = ("ubuntu", "raspbian", "debian", "opensuse-leap", "rhel", "centos", "fedora")
@@ -124,7 +125,8 @@ def distribution(report: Report) -> Iterator[Problem]:
     family = system["id"] if system["id"] in minimum else next((name for name in families if report.is_like(name)), "")
     if not family and not report.is_like("suse", "opensuse"):
         yield Problem(f"{report.label} is not known here", "see docs/support.md; go on at your own risk", WARNING)
-    # A descendant has its own numbers (Linux Mint 22 is like Ubuntu), but those of EL and SUSE count as their parents do.
+    # A descendant has its own numbers (Linux Mint 22 is like Ubuntu), but those of EL and SUSE count as their parents
+    # do.
     comparable = system["id"] in minimum or family in ("rhel", "centos")
     if comparable and 0 < major < minimum[family]:
         yield Problem(f"{report.label} is too old", f"upgrade it: {family} {minimum[family]} or newer is supported")
@@ -137,7 +139,8 @@ def distribution(report: Report) -> Iterator[Problem]:
 
 @host_check("PREFLIGHT_006", ERROR, "Architecture not supported")
 def architecture(report: Report) -> Iterator[Problem]:
-    """x86_64, aarch64 and armv7l kernels. There is no k3s for ARMv6; on armv7 wasm does not run today, native programs do."""
+    """x86_64, aarch64 and armv7l kernels. There is no k3s for ARMv6; on armv7 wasm does not run today, native programs
+    do."""
     machine = report.probe["system"]["machine"]
     if machine not in USERLANDS:
         yield Problem(
@@ -182,7 +185,8 @@ def memory_advised(report: Report) -> Iterator[Problem]:
     have = report.probe["memory"]["effective"] // MB
     if report.settings["memory_min_mb"] <= have < report.settings["memory_advised_mb"]:
         yield Problem(
-            f"{have} MB of memory, {report.settings['memory_advised_mb']} MB is advised for a host of role {report.role}",
+            f"{have} MB of memory, {report.settings['memory_advised_mb']} MB is advised for a host of role "
+            f"{report.role}",
             "disable packaged components (k3s_disable) and watch for the OOM killer",
         )
 
@@ -229,8 +233,8 @@ def disk_nearly_full(report: Report) -> Iterator[Problem]:
 
 @host_check("PREFLIGHT_012", ERROR, "File system does not suit the data")
 def file_system(report: Report) -> Iterator[Problem]:
-    """Images are unpacked by overlayfs, which cannot stand on a network file system, on another overlay or in memory, and not
-    on a read-only one. ZFS needs another snapshotter."""
+    """Images are unpacked by overlayfs, which cannot stand on a network file system, on another overlay or in memory,
+    and not on a read-only one. ZFS needs another snapshotter."""
     for path in report.settings["data_paths"]:
         state = report.probe["storage"][path]
         kind = state["type"]
@@ -248,8 +252,8 @@ def file_system(report: Report) -> Iterator[Problem]:
 
 @host_check("PREFLIGHT_013", ERROR, "cgroup v1 under a k3s that refuses it")
 def cgroup_version(report: Report) -> Iterator[Problem]:
-    """From Kubernetes 1.35 on the kubelet does not start on cgroup v1 or hybrid. `skerry_allow_cgroup_v1: true` names the risk
-    (the code path is no longer developed and will go); then it is a warning."""
+    """From Kubernetes 1.35 on the kubelet does not start on cgroup v1 or hybrid. `skerry_allow_cgroup_v1: true` names
+    the risk (the code path is no longer developed and will go); then it is a warning."""
     if not report.cluster or report.probe["cgroup"]["version"] != 1 or k3s_minor(report.settings["k3s_version"]) < 35:
         return
     allowed = report.settings["allow_cgroup_v1"]
@@ -264,8 +268,8 @@ def cgroup_version(report: Report) -> Iterator[Problem]:
 
 @host_check("PREFLIGHT_014", ERROR, "cgroup controllers missing")
 def cgroup_controllers(report: Report) -> Iterator[Problem]:
-    """The kubelet needs cpu, cpuset, memory and pids. On a Raspberry Pi memory is off until the kernel command line says
-    otherwise: host_tuning does that, so with it switched on this is a warning."""
+    """The kubelet needs cpu, cpuset, memory and pids. On a Raspberry Pi memory is off until the kernel command line
+    says otherwise: host_tuning does that, so with it switched on this is a warning."""
     missing = [name for name in CGROUP_CONTROLLERS if name not in report.probe["cgroup"]["controllers"]]
     if not report.cluster or not missing:
         return
@@ -278,14 +282,16 @@ def cgroup_controllers(report: Report) -> Iterator[Problem]:
         f"cgroup controllers missing: {', '.join(missing)}",
         "nothing to do: host_tuning sets the kernel command line and reboots once"
         if will_do
-        else "add cgroup_enable=memory cgroup_memory=1 to the kernel command line (Raspberry Pi), or use a stock kernel",
+        else "add cgroup_enable=memory cgroup_memory=1 to the kernel command line (Raspberry Pi), or use "
+        "a stock kernel",
         WARNING if will_do else ERROR,
     )
 
 
 @host_check("PREFLIGHT_015", ERROR, "Kernel features missing")
 def kernel_features(report: Report) -> Iterator[Problem]:
-    """What k3s and containers need of the kernel (`preflight_kernel_required`); vxlan only with that flannel backend."""
+    """What k3s and containers need of the kernel (`preflight_kernel_required`); vxlan only with that flannel
+    backend."""
     states = report.probe["kernel"]["states"]
     missing = [name for name in report.settings["kernel_required"] if states.get(name) == "no"]
     if missing:
@@ -330,8 +336,8 @@ def kernel_log(report: Report) -> Iterator[Problem]:
 
 @host_check("PREFLIGHT_019", ERROR, "Other software in the way")
 def other_software(report: Report) -> Iterator[Problem]:
-    """Another Kubernetes takes the same ports and interfaces; Docker as a snap cannot run our runtimes; a k3s of upstream's
-    install script has its own unit and would be overwritten."""
+    """Another Kubernetes takes the same ports and interfaces; Docker as a snap cannot run our runtimes; a k3s of
+    upstream's install script has its own unit and would be overwritten."""
     others = report.probe["others"]
     for name, what, remedy in (
         ("docker_snap", "Docker is installed as a snap", "snap remove docker"),

@@ -42,8 +42,9 @@ class Finding:
 class Report:
     """One host as preflight saw it.
 
-    ``role`` is server, agent or plain. ``settings`` are the role's thresholds and wishes (roles/preflight/vars/main.yml),
-    ``probe`` is what the module returned, empty where it could not run. ``skew`` is in seconds.
+    ``role`` is server, agent or plain. ``settings`` are the role's thresholds and wishes
+    (roles/preflight/vars/main.yml), ``probe`` is what the module returned, empty where it could not run. ``skew`` is
+    in seconds.
     """
 
     name: str

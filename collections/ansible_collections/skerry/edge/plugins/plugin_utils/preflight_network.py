@@ -82,8 +82,8 @@ def machine_id(report: Report) -> Iterator[Problem]:
 
 @cluster_check("PREFLIGHT_029", ERROR, "Address used twice")
 def unique_addresses(reports: list[Report], inventory: dict[str, Any]) -> Iterator[Problem]:
-    """Two inventory names lead to one host. Compared over the whole inventory, also with --limit; the port counts, since
-    hosts behind one forwarding address differ by it."""
+    """Two inventory names lead to one host. Compared over the whole inventory, also with --limit; the port counts,
+    since hosts behind one forwarding address differ by it."""
     holders: dict[str, list[str]] = defaultdict(list)
     for host, address in inventory.get("addresses", {}).items():
         holders[address].append(host)
@@ -112,8 +112,8 @@ def odd_servers(reports: list[Report], inventory: dict[str, Any]) -> Iterator[Pr
 
 @host_check("PREFLIGHT_031", ERROR, "Server out of reach")
 def server_reach(report: Report) -> Iterator[Problem]:
-    """Each node asks every server at its API port. A refusal is an answer (k3s is not there yet); silence on that port and on
-    SSH's is a missing route or a wrong address."""
+    """Each node asks every server at its API port. A refusal is an answer (k3s is not there yet); silence on that port
+    and on SSH's is a missing route or a wrong address."""
     for name, target in report.probe["network"]["reach"].items():
         states = set(target["ports"].values())
         if states.isdisjoint({"open", "refused"}):
@@ -167,8 +167,8 @@ def ports(report: Report) -> Iterator[Problem]:
 
 @host_check("PREFLIGHT_034", ERROR, "Clock is wrong")
 def clock_skew(report: Report) -> Iterator[Problem]:
-    """The host's clock against the controller's, less the time that the answer took. Certificates are not valid yet, or no
-    longer, on a host whose clock is off."""
+    """The host's clock against the controller's, less the time that the answer took. Certificates are not valid yet,
+    or no longer, on a host whose clock is off."""
     limit = report.settings["clock_skew_max_seconds"]
     if abs(report.skew) > limit:
         direction = "ahead of" if report.skew > 0 else "behind"
@@ -180,8 +180,8 @@ def clock_skew(report: Report) -> Iterator[Problem]:
 
 @host_check("PREFLIGHT_035", WARNING, "Nothing keeps the clock right")
 def clock_service(report: Report) -> Iterator[Problem]:
-    """No time service runs and the kernel's clock is not disciplined. Quiet in containers, whose clock is the machine's, and
-    when host_tuning will take care."""
+    """No time service runs and the kernel's clock is not disciplined. Quiet in containers, whose clock is the
+    machine's, and when host_tuning will take care."""
     clock = report.probe["clock"]
     if report.probe["system"]["container"] or report.settings["time_managed"]:
         return
@@ -199,8 +199,8 @@ def package_names(report: Report) -> Iterator[Problem]:
 
 @host_check("PREFLIGHT_044", WARNING, "Names of artifact servers do not resolve")
 def artifact_names(report: Report) -> Iterator[Problem]:
-    """Upstream's server or the mirror's (`preflight_dns_names`): what is not on the host yet cannot be fetched. Not asked when
-    the mirror is a directory on the controller, with a proxy, or on an air-gapped site."""
+    """Upstream's server or the mirror's (`preflight_dns_names`): what is not on the host yet cannot be fetched. Not
+    asked when the mirror is a directory on the controller, with a proxy, or on an air-gapped site."""
     yield from _unresolved(report, set(report.settings["dns_names"]))
 
 
@@ -279,7 +279,8 @@ def firewall(report: Report) -> Iterator[Problem]:
 
 @host_check("PREFLIGHT_042", ERROR, "Embedded etcd on an SD card")
 def etcd_storage(report: Report) -> Iterator[Problem]:
-    """etcd writes with every change and waits for the disk; SD cards and eMMC are too slow for several servers and wear out."""
+    """etcd writes with every change and waits for the disk; SD cards and eMMC are too slow for several servers and
+    wear out."""
     if (
         report.role == "server"
         and report.settings["etcd"]
