@@ -110,6 +110,14 @@ def fetch_text(url, timeout):
         raise download_failed(url, error) from error
 
 
+def must_answer(url, timeout):
+    """Fail like a download would, without downloading: the address has to answer."""
+    try:
+        open_url(url, timeout=timeout, http_agent=AGENT).close()
+    except NETWORK_ERRORS as error:
+        raise download_failed(url, error) from error
+
+
 def download_failed(url, error):
     """The error for an address that did not deliver."""
     reason = f"HTTP {error.code}" if isinstance(error, HTTPError) else getattr(error, "reason", None) or error

@@ -104,6 +104,7 @@ from ansible_collections.skerry.edge.plugins.module_utils.artifact_fetch import 
     download,
     extract,
     fetch_text,
+    must_answer,
     no_space,
     place_copy,
 )
@@ -376,10 +377,14 @@ class Placer:
         """Fetch and verify everything first, then place everything."""
         with Staging() as staging:
             for item in items:
-                if item["current"] or self.module.check_mode:
+                if item["current"]:
                     continue
                 try:
-                    self.stage(item, staging)
+                    if not self.module.check_mode:
+                        self.stage(item, staging)
+                    elif item["optional"] and item.get("url"):
+                        # Whether an optional artifact would come is known only by asking for it.
+                        must_answer(item["url"], self.params["timeout"])
                 except ArtifactError as error:
                     self.miss(item, error)
             for item in items:
