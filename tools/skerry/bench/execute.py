@@ -218,9 +218,13 @@ class Bench:
             self._each_host(lambda host: self._make_ready(host, by_host[host]), by_host)
             self._warm([self._combinations[one.id] for one in small], 1)
         live = [one for one in self._combinations.values() if one.fault is None and one.planned]
+        # A combination that is slow has its budget for samples, not for warming up again and again.
+        quick = [one for one in live if self._wall.get(one.id, 0.0) * 10 <= self.options.budget]
+        self._warm(quick, self.options.warmups - 1)
         for one in live:
-            self._replace(plan.with_budget(one, self._wall.get(one.id, 0.0), self.options.budget))
-        self._warm([self._combinations[one.id] for one in live], self.options.warmups - 1)
+            now = self._combinations[one.id]
+            if now.fault is None:
+                self._replace(plan.with_budget(now, self._wall.get(one.id, 0.0), self.options.budget))
         self.recorder.save()
 
     def _warm(self, live: Sequence[Combination], times: int) -> None:
@@ -233,8 +237,9 @@ class Bench:
         slow: dict[tuple[str, str, str, str, str], float] = {}
         for name, (seconds, limited) in self._first.items():
             one = self._combinations[name]
-            workload = self._by_name.get(one.workload)
-            if workload and "small" in workload.sizes and plan.too_slow_for_full(seconds, limited, self.options.budget):
+            empty = plan.identity(one.host, f"{one.rung}/{one.engine}/{one.mode}", one.version, EMPTY, "full")
+            floor = self._first.get(empty, (0.0, False))[0]
+            if self._has_small(one) and plan.too_slow_for_full(seconds, limited, floor, self.options.budget):
                 slow[plan.group(one)] = max(seconds, slow.get(plan.group(one), 0.0))
         shrunk_at = {(host, workload) for host, workload, *_ in slow}
         made = []
@@ -318,7 +323,7 @@ def _row(one: Combination, kind: Kind, sample: Sample, failure: str | None) -> S
         started_ns=sample.started_ns,
         cold_seconds=sample.cold_seconds,
         run_seconds=sample.run_seconds,
-        pss_bytes=sample.pss_bytes,
+        pss_bytes=sample.pss_bytes or None,  # 0: it had ended before it could be looked at
         cgroup_peak_bytes=sample.cgroup_peak_bytes,
         exit_code=sample.exit_code,
         trap=sample.trap,

@@ -18,7 +18,11 @@ LEAST_FULL_RUNS = 5
 
 @dataclass(frozen=True)
 class Options:
-    """How much is measured. ``budget`` is seconds of sampling for each combination, its overhead included."""
+    """How much is measured.
+
+    ``budget`` is seconds of sampling for each combination, its overhead included. ``every_mode``: also those compile
+    modes of an engine that are not the default of their rung. ``seed`` 0: one is drawn.
+    """
 
     samples: int = 20
     memory_samples: int = 3
@@ -27,6 +31,7 @@ class Options:
     seed: int = 0
     rungs: tuple[str, ...] = RUNGS
     floors: bool = True
+    every_mode: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,10 @@ def combinations(
             reason = one.reason or "no reason was given"
             missing.append(Missing(host=host, rung=one.rung, engine=one.engine, mode=one.mode, reason=reason))
             continue
+        if not (one.default or options.every_mode):
+            missing.append(Missing(host=host, rung=one.rung, engine=one.engine, mode=one.mode,
+                                   reason="left out of this run: it is measured with --every-mode"))
+            continue
         found += [combination(host, one, workload.name, "full", options) for workload in workloads]
         if options.floors:
             found.append(combination(host, one, EMPTY, "full", options))
@@ -93,15 +102,20 @@ def with_budget(one: Combination, seconds_each: float, budget: float) -> Combina
     planned = min(one.wanted, max(LEAST_SAMPLES, affordable - memory))
     if (planned, memory) == (one.wanted, one.memory_planned):
         return one
-    said = (f"{planned} of {one.wanted} samples and {memory} of {one.memory_planned} of memory: one takes "
-            f"{seconds_each:.2g} s, the budget is {budget:g} s")
+    said = f"{planned} of {one.wanted} samples"
+    if one.memory_planned:
+        said += f", {memory} of {one.memory_planned} of memory"
+    said += f": one takes {seconds_each:.2g} s, the budget is {budget:g} s"
     decision = f"{one.decision}; {said}" if one.decision else said
     return one.model_copy(update={"planned": planned, "memory_planned": memory, "decision": decision})
 
 
-def too_slow_for_full(seconds: float, limited: bool, budget: float) -> bool:
-    """Whether a first run of the full input says that the small one must do."""
-    return limited or seconds * LEAST_FULL_RUNS > budget
+def too_slow_for_full(seconds: float, limited: bool, floor: float, budget: float) -> bool:
+    """Whether a first run of the full input says that the small one must do.
+
+    ``floor`` is what an empty program takes there: where it is most of the time, a smaller input would not help.
+    """
+    return limited or (seconds * LEAST_FULL_RUNS > budget and seconds > 2 * floor)
 
 
 def group(one: Combination) -> tuple[str, str, str, str, str]:

@@ -15,11 +15,12 @@ def _ladder(analysis: Analysis, host: str, workload: str) -> Table:
     table = Table(title=f"{workload} on {host}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
                   padding=(0, 1, 0, 0))
     table.add_column("rung", no_wrap=True)
-    table.add_column("engine", overflow="fold")
+    table.add_column("engine", overflow="fold", min_width=14)
     for name in ("median", "95% interval", "PSS", "cgroup"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("n", justify="right")
+    table.add_column("n", justify="right", no_wrap=True, min_width=2)
     there = set()
+    notes: list[str] = []
     for one in analysis.ladder(host, workload):
         combination = one.combination
         summary = one.summary()
@@ -31,7 +32,8 @@ def _ladder(analysis: Analysis, host: str, workload: str) -> Table:
             engine += f" ({combination.size} input)"
         if summary is None:
             why = combination.fault.cause if combination.fault else one.failed[0].failure
-            table.add_row(combination.rung, engine, Text(f"failed: {why}", style="red"))
+            table.add_row(combination.rung, engine, Text("failed", style="red"))
+            notes.append(f"  {combination.rung}, {engine}: {why}")
             continue
         pss, peak = one.summary(Series.pss), one.summary(Series.cgroup)
         count = f"{summary.count}" + (f" ({len(one.failed)} failed)" if one.failed else "")
@@ -41,40 +43,34 @@ def _ladder(analysis: Analysis, host: str, workload: str) -> Table:
             units.size(pss.median) if pss else "—", units.size(peak.median) if peak else "—", count)
     for rung in RUNGS:
         if rung not in there and any(entry.rung == rung for entry in analysis.missing(host)):
-            table.add_row(rung, Text("missing, see below", style="dim italic"))
+            table.add_row(rung, Text("missing: see below", style="dim italic"))
+    table.caption, table.caption_justify, table.caption_style = "\n".join(notes) or None, "left", "red"
     return table
 
 
-def _steps(analysis: Analysis, host: str) -> Table | None:
-    found = [step for step in analysis.steps if step.first.host == host and step.metric == "run_seconds"]
-    if not found:
-        return None
-    table = Table(title=f"steps on {host}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
-                  padding=(0, 1, 0, 0))
-    table.add_column("step", overflow="fold")
-    for name in ("difference", "95% interval", "ratio", "δ"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
+def _steps(analysis: Analysis, host: str, console: Console) -> None:
+    """Steps as lines of fixed columns: they fit 80 characters, and headings may be longer than a column."""
     last = ""
-    for step in found:
+    for step in analysis.steps:
+        if step.first.host != host or step.metric != "run_seconds":
+            continue
         values, second = step.values, step.second
         engine = "native program" if second.payload == "native" else " ".join(second.series)
         workload = step.first.workload + ("" if step.first.size == "full" else f", {step.first.size} input")
-        if (heading := f"{workload}, {engine}") != last:
-            table.add_row(Text(heading, style="dim"))
+        if (heading := f"steps of {workload}, {engine}") != last:
+            console.print(Text(f"{heading} (difference, 95% interval, ratio, Cliff's δ)", style="bold"), soft_wrap=True)
             last = heading
         name = f"{step.first.rung} → {second.rung}" if step.kind == "rung" else f"{second.rung}: native → wasm"
-        verdict = {True: "clear", False: "not clear", None: "few samples"}[values.clear]
-        table.add_row(f"  {name}", units.difference(values.difference),
-                      units.interval(values.difference_low, values.difference_high, "difference"),
-                      units.ratio(values.ratio) if values.ratio else "—", f"{values.delta:+.2f}", verdict)
-    return table
+        ratio = units.ratio(values.ratio) if values.ratio else "—"
+        interval = units.interval(values.difference_low, values.difference_high, "difference")
+        line = f"  {name:<24}{units.difference(values.difference):>9}  {interval:>19} {ratio:>7} {values.delta:+6.2f}"
+        console.print(Text(line + ("  unclear" if values.clear is False else "")), soft_wrap=True)
 
 
 def _notes(analysis: Analysis, host: str, console: Console) -> None:
     for entry in analysis.missing(host):
         what = f"{entry.rung} {entry.engine} {entry.mode}".rstrip()
-        console.print(Text(f"  missing  {what}: {entry.reason}", style="dim"))
+        console.print(Text(f"  missing  {what}: {entry.reason}", style="dim"), soft_wrap=True)
     for one in analysis.run.combinations:
         if one.host != host:
             continue
@@ -109,6 +105,5 @@ def show(analysis: Analysis, console: Console) -> None:
         for workload in analysis.workloads():
             if any(one.rows for one in analysis.ladder(host.name, workload)):
                 console.print(_ladder(analysis, host.name, workload))
-        if table := _steps(analysis, host.name):
-            console.print(table)
+        _steps(analysis, host.name, console)
         _notes(analysis, host.name, console)
