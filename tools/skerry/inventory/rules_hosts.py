@@ -12,14 +12,14 @@ from skerry.inventory.findings import Finding
 from skerry.inventory.names import is_address
 from skerry.inventory.values import shown, templated
 
-_NOT_SSH = ("local", "docker", "community.docker.docker", "podman", "containers.podman.podman")
+_BY_NAME = ("ssh", "smart", "paramiko", "ansible.builtin.ssh", "ansible.builtin.paramiko_ssh")
 
 
 def addresses(context: Context) -> Iterator[Finding]:
     """Addresses that are none, ports that are none, and two hosts at one place."""
     taken: dict[tuple[str, str], str] = {}
     for host, values in context.hosts.items():
-        if values.get("ansible_connection") in _NOT_SSH:
+        if values.get("ansible_connection", "ssh") not in _BY_NAME:
             continue
         address, port = values.get("ansible_host", host), values.get("ansible_port", 22)
         if templated(address) or templated(port):
