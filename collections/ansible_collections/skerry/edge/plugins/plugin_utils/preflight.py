@@ -67,7 +67,7 @@ def table(findings: list[Finding], hosts: int, width: int) -> str:
     groups: dict[tuple[str, str, str, str], list[str]] = {}
     for finding in sorted(findings, key=lambda finding: (finding.severity != ERROR, finding.code)):
         groups.setdefault((finding.severity, finding.code, finding.cause, finding.remedy), []).append(finding.host)
-    name_width = min(24, max([4, *(len(finding.host) for finding in findings)]))
+    name_width = max(4, min(24, max((len(finding.host) for finding in findings), default=0) + 1))
     indent = " " * (name_width + 2)
     room = max(40, width - len(indent) - 15)
     lines = [
