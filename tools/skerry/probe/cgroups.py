@@ -49,6 +49,32 @@ def find(mountinfo: str) -> tuple[int, Optional[Path], str]:
     return 2, unified, ""
 
 
+def mounts(mountinfo: str) -> list[Path]:
+    """Mount points of every control group hierarchy."""
+    found = []
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        if after.startswith(("cgroup ", "cgroup2 ")):
+            found.append(Path(before.split()[4]))
+    return found
+
+
+def _remove(path: Path) -> None:
+    """Remove a group and those below; a group is busy for some milliseconds after its last process."""
+    deadline = time.monotonic() + 5
+    while path.exists():
+        for directory, _, _ in os.walk(path, topdown=False):
+            try:
+                os.rmdir(directory)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+        if path.exists():
+            time.sleep(0.002)
+
+
 class Group:
     """One control group. ``relative`` is its path below the hierarchy's root, as Docker's CgroupParent wants it."""
 
@@ -131,21 +157,20 @@ class Group:
                     continue
             time.sleep(0.002)
 
-    def remove(self) -> None:
-        """Kill what is in it, then remove it and the groups below; nothing happens when it is gone already."""
-        if not self.path.exists():
-            return
-        self.kill()
-        deadline = time.monotonic() + 5
-        while self.path.exists():
-            for directory, _, _ in os.walk(self.path, topdown=False):
-                try:
-                    os.rmdir(directory)
-                except OSError:  # busy for some milliseconds after its last process
-                    if time.monotonic() > deadline:
-                        raise
-            if self.path.exists():
-                time.sleep(0.002)
+    def remove(self, everywhere: bool = False) -> None:
+        """Kill what is in it, then remove it and the groups below; nothing happens when it is gone already.
+
+        Args:
+            everywhere: also the groups of the same name in version 1's other hierarchies (Docker makes them).
+        """
+        if self.path.exists():
+            self.kill()
+            _remove(self.path)
+        if everywhere and self.version == 1:
+            for mount in mounts(Path("/proc/self/mountinfo").read_text()):
+                other = mount / self.relative.lstrip("/")
+                if other.exists():
+                    _remove(other)
 
 
 class Cgroups:
@@ -183,4 +208,4 @@ class Cgroups:
     def remove(self) -> None:
         """Kill everything of the session and remove its groups."""
         if self.session is not None:
-            self.session.remove()
+            self.session.remove(everywhere=True)

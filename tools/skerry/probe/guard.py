@@ -44,7 +44,7 @@ def _outside(session: str, work: Path) -> None:
         rung.sweep(session, work)
     version, root, _ = find(Path("/proc/self/mountinfo").read_text())
     if root is not None and os.geteuid() == 0:
-        Group(version, root, "/skerry-" + session).remove()
+        Group(version, root, "/skerry-" + session).remove(everywhere=True)
 
 
 def sweep(parent: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from .base import Rung
+from .container import Container
 from .embedded import Embedded
 from .native import Native
 from .process import Process
 
-ALL: tuple[Rung, ...] = (Native(), Embedded(), Process())
+ALL: tuple[Rung, ...] = (Native(), Embedded(), Process(), Container())
 
 
 def find(name: str) -> Rung:

@@ -53,8 +53,10 @@ class _EmbeddedSlot(Slot):
         self.engine = load(host, spec)
         self.wasi = Wasi([spec.name, *spec.args], [(k, v) for k, v in spec.env], self.dirs)
         self.module = self.program()
+        self.empty = host.store.path(host.store.add(elf.EMPTY_WASM))
         if spec.mode == "aot":
             self.module = self._compile(self.module, "module.aot")
+            self.empty = self._compile(self.empty, "empty.aot")
         self.resident: Optional[Resident] = None
 
     def _compile(self, wasm: Path, name: str) -> Path:
@@ -84,8 +86,7 @@ class _EmbeddedSlot(Slot):
 
     def warm(self) -> None:
         """Run an empty module once: what the library does only the first time is not part of a sample."""
-        path = self.host.store.path(self.host.store.add(elf.EMPTY_WASM))
-        self.engine.invoke(path, "jit" if self.spec.engine == "wasmtime" else "interpreter", Wasi(["warm"]), False)
+        self.engine.invoke(self.empty, self.spec.mode, Wasi(["warm"]), False)
 
     def once(self, take: Take, memory: bool) -> Result:
         """See `Slot.once`."""

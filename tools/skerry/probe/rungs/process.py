@@ -22,7 +22,7 @@ _COMPILE_SECONDS = 300.0
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/", "NO_COLOR": "1"}
 _MODES = {"wasmtime": ("aot", "jit"), "wasmedge": ("interpreter", "aot")}
 #: What each prints when the module cannot be loaded or linked.
-_REFUSALS = re.compile(
+REFUSALS = re.compile(
     r"failed to (parse|compile)|unknown import|loading failed|validation failed|instantiation failed|"
     r"function name is required|no function.*_start|unable to load|failed to instantiate|wasm function not found"
 )
@@ -133,7 +133,7 @@ def judge(result: Result, engine: str, said: str, tail: str) -> None:
     if engine == "wasmtime":
         _judge_wasmtime(result, tail)
         return
-    if result.exit_code == 1 and (_REFUSALS.search(said) or (not said and _REFUSALS.search(tail))):
+    if result.exit_code == 1 and (REFUSALS.search(said) or (not said and REFUSALS.search(tail))):
         raise refused(said or tail)
     if said and "execution failed" in said:
         result.message = said
@@ -146,7 +146,7 @@ def _judge_wasmtime(result: Result, tail: str) -> None:
     said = tail[start:] if start >= 0 else ""
     if not said:
         return
-    if result.exit_code == 1 and _REFUSALS.search(said):
+    if result.exit_code == 1 and REFUSALS.search(said):
         raise refused(said)
     # A trap ends the command with 134 (as SIGABRT would) on Unix.
     if result.trap is not None or result.exit_code == 134:

@@ -1,0 +1,351 @@
+"""A container under Docker: the module through an OCI runtime that runs wasm, and the native control through the default one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Optional
+
+from .. import images, memory as sizes
+from ..cgroups import Group
+from ..docker_api import LABEL, Docker, DockerError, connect
+from ..faults import ProbeFault
+from ..procs import CHUNK, Take
+from ..traps import UNKNOWN, from_signal, from_text
+from .base import Host, Result, Rung, Slot, Spec, capability
+from .outcomes import refused
+from .process import REFUSALS
+from .words import Words
+
+#: The annotation that makes crun take its wasm handler.
+ANNOTATION = {"module.wasm.image/variant": "compat"}
+#: Exit codes of processes that a signal ended, as OCI runtimes give them (128 + number).
+_SIGNALS = {128 + number: number for number in (4, 6, 7, 8, 11)}
+_USED = "docker-used"
+
+
+def crun_engine(host: Host, docker: Docker) -> tuple[Optional[str], str, str, Optional[str]]:
+    """(engine, its version, crun's version, reason): which wasm engine crun has under this Docker."""
+    runtimes = (docker.request("GET", "/info", "say what it is") or {}).get("Runtimes") or {}
+    if "crun" not in runtimes:
+        return None, "", "", "Docker has no runtime crun (role docker, docker_wasm_runtime)"
+    section = host.section("wasm_runtime")
+    if section is not None:
+        entry = (section.get("runtimes") or {}).get("crun") or {}
+        if not entry.get("proved"):
+            return None, "", "", "crun did not pass its wasm probe: %s" % entry.get("error", "it was not probed")
+        return entry.get("engine"), str(entry.get("engine_version") or ""), str(entry.get("version") or ""), None
+    path = runtimes["crun"].get("path") or "crun"
+    found = shutil.which(path)
+    if found is None:
+        return None, "", "", "%s is not there" % path
+    said = subprocess.run([found, "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20,
+                          check=False).stdout.decode("utf-8", "replace")
+    version = re.search(r"version (\S+)", said)
+    engine = re.search(r"\+WASM:(\w+)", said)
+    if engine is None:
+        return None, "", "", "crun %s of this host was built without wasm" % (version.group(1) if version else "")
+    return engine.group(1), _library_version(engine.group(1)), version.group(1) if version else "", None
+
+
+def _library_version(engine: str) -> str:
+    if engine != "wasmedge":
+        return ""
+    from ..engines.wasmedge import WasmEdge, find_library
+
+    path = find_library(None)
+    try:
+        return WasmEdge(path).version if path else ""
+    except (OSError, AttributeError):
+        return ""
+
+
+class Attached:
+    """The multiplexed connection to a container: standard input in, both outputs apart."""
+
+    def __init__(self, link: socket.socket, rest: bytes, stdin: int) -> None:
+        self.link, self.buffer, self.stdin = link, bytearray(rest), stdin
+        self.pending = b""
+        self.sending = True
+        link.setblocking(False)
+
+    def send(self) -> None:
+        """Pass on some more of standard input; its end is passed on too."""
+        try:
+            while True:
+                if not self.pending:
+                    self.pending = os.read(self.stdin, CHUNK)
+                if not self.pending:
+                    self.sending = False
+                    self.link.shutdown(socket.SHUT_WR)
+                    return
+                self.pending = self.pending[self.link.send(self.pending) :]
+        except BlockingIOError:
+            return
+        except OSError:  # the program has ended without reading it all
+            self.sending = False
+
+    def read(self) -> Optional[list[tuple[str, bytes]]]:
+        """What has come: (stream, bytes); None at the end."""
+        try:
+            data = self.link.recv(CHUNK)
+        except BlockingIOError:
+            return []
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            return None
+        self.buffer += data
+        found = []
+        while len(self.buffer) >= 8:
+            size = int.from_bytes(self.buffer[4:8], "big")
+            if len(self.buffer) < 8 + size:
+                break
+            found.append(("stderr" if self.buffer[0] == 2 else "stdout", bytes(self.buffer[8 : 8 + size])))
+            del self.buffer[: 8 + size]
+        return found
+
+
+class _Run:
+    """One container from its creation to its end."""
+
+    def __init__(self, slot: _ContainerSlot, take: Take, memory: bool, group: Optional[Group]) -> None:
+        self.slot, self.take, self.memory, self.group = slot, take, memory, group
+        self.result = Result()
+        self.first_ns: Optional[int] = None
+        self.seen = 0
+        self.pss = 0
+        self.container = ""
+        self.status: Optional[int] = None
+
+    def go(self) -> Result:
+        docker, result = self.slot.docker, self.result
+        body = self.slot.body(self.group)
+        stdin = self.slot.stdin()
+        links: list[socket.socket] = []
+        try:
+            result.started_ns = time.monotonic_ns()
+            self.container = docker.request("POST", "/containers/create", "create the container", body)["Id"]
+            created = time.monotonic_ns()
+            link, rest = docker.open("/containers/%s/attach?stream=1&stdin=1&stdout=1&stderr=1" % self.container, True)
+            waiter, _ = docker.open("/containers/%s/wait?condition=next-exit" % self.container, False)
+            links = [link, waiter]
+            docker.request("POST", "/containers/%s/start" % self.container, "start the container")
+            started = time.monotonic_ns()
+            self._pump(Attached(link, rest, stdin), waiter)
+            end = time.monotonic_ns()
+            self._account(created, started, end)
+        finally:
+            os.close(stdin)
+            for one in links:
+                one.close()
+            if self.container:
+                docker.remove(self.container)
+        return result
+
+    def _pump(self, attached: Attached, waiter: socket.socket) -> None:
+        limits = self.slot.spec.limits
+        deadline = None if limits.timeout is None else self.result.started_ns / 1e9 + limits.timeout
+        answer, open_ends = b"", {attached.link.fileno(), waiter.fileno()}
+        while open_ends:
+            poll = select.poll()
+            for fd in open_ends:
+                writing = fd == attached.link.fileno() and attached.sending
+                poll.register(fd, select.POLLIN | (select.POLLOUT if writing else 0))
+            events = poll.poll(self._pause(deadline))
+            for fd, what in events:
+                if fd == waiter.fileno():
+                    data = waiter.recv(CHUNK)
+                    answer += data
+                    found = re.search(rb'"StatusCode":(\d+)', answer)
+                    if found or not data:
+                        self.status = int(found.group(1)) if found else None
+                        open_ends.discard(fd)
+                    continue
+                if what & select.POLLOUT and attached.sending:
+                    attached.send()
+                if what & (select.POLLIN | select.POLLHUP) and not self._hear(attached):
+                    open_ends.discard(fd)
+            self._look(deadline, limits.output)
+
+    def _pause(self, deadline: Optional[float]) -> Optional[float]:
+        waits = [] if deadline is None or self.result.limit else [max(0.0, deadline - time.monotonic())]
+        if self.memory:
+            waits.append(0.002)
+        return min(waits) * 1000 + 0.5 if waits else None
+
+    def _hear(self, attached: Attached) -> bool:
+        pieces = attached.read()
+        if pieces is None:
+            return False
+        for stream, data in pieces:
+            if stream == "stdout" and self.first_ns is None:
+                self.first_ns = time.monotonic_ns()
+            limit = self.slot.spec.output_limit
+            room = len(data) if limit is None else max(0, limit - self.seen)
+            self.seen += len(data)
+            if data[:room]:
+                self.take(stream, data[:room])
+        return True
+
+    def _look(self, deadline: Optional[float], output: Optional[int]) -> None:
+        if self.memory and self.group is not None:
+            self.pss = max(self.pss, sizes.total(self.group.pids()))
+        if self.result.limit is not None or self.status is not None:
+            return
+        if output is not None and self.seen > output:
+            self.result.limit = "output"
+        elif deadline is not None and time.monotonic() >= deadline:
+            self.result.limit = "timeout"
+        if self.result.limit is not None:
+            self._kill()
+
+    def _kill(self) -> None:
+        try:
+            self.slot.docker.request("POST", "/containers/%s/kill" % self.container, "kill the container")
+        except DockerError as error:
+            if error.status not in (404, 409):  # it has ended by itself meanwhile
+                raise
+
+    def _account(self, created: int, started: int, end: int) -> None:
+        result = self.result
+        go, first = result.started_ns, min(self.first_ns or end, end)
+        result.cold_seconds, result.seconds = (first - go) / 1e9, (end - go) / 1e9
+        result.phases = {"create": (created - go) / 1e9, "start": (started - created) / 1e9,
+                         "first_byte": max(0, first - started) / 1e9, "exit": (end - max(first, started)) / 1e9}
+        state = self.slot.docker.request("GET", "/containers/%s/json" % self.container, "describe the container")["State"]
+        killed = bool(state.get("OOMKilled")) or (self.group is not None and self.group.oom_kills() > 0)
+        if result.limit is None and killed:
+            result.limit = "memory"
+        if result.limit is None:
+            result.exit_code = state["ExitCode"] if self.status is None else self.status
+        result.account(self.pss or None, None, self.group)
+
+
+class _ContainerSlot(Slot):
+    def __init__(self, host: Host, spec: Spec) -> None:
+        super().__init__(host, spec)
+        docker, reason = connect()
+        if docker is None:
+            raise ProbeFault("RUN_021", reason or "no Docker", "run the role docker on this host")
+        self.docker = docker
+        (host.work / _USED).touch()
+        self.cgroupfs = (docker.request("GET", "/info", "say what it is") or {}).get("CgroupDriver") == "cgroupfs"
+        self.name = re.sub(r"[^A-Za-z0-9_.-]", "_", spec.name) or "program"
+        self.tag = "skerry.local/run-%s:%d" % (host.session, os.getpid())
+        data = self.program().read_bytes()
+        image = images.archive(self.tag, self.name, data, host.facts["arch"], {LABEL: host.session})
+        docker.request("POST", "/images/load?quiet=1", "load the image", raw=image)
+
+    def body(self, group: Optional[Group]) -> dict[str, Any]:
+        """What Docker is asked to create."""
+        spec = self.spec
+        config: dict[str, Any] = {
+            "NetworkMode": "none",
+            "LogConfig": {"Type": "none"},
+            "Binds": ["%s:%s" % pair for pair in self.dirs],
+            "Runtime": "runc" if spec.engine == "native" else "crun",
+        }
+        if spec.engine != "native":
+            config["Annotations"] = ANNOTATION
+        if group is not None:
+            config["CgroupParent"] = group.relative
+        if spec.memory is not None:
+            config.update(Memory=spec.memory, MemorySwap=spec.memory)
+        return {
+            "Image": self.tag, "Entrypoint": ["/" + self.name], "Cmd": spec.args, "Env": ["%s=%s" % (k, v) for k, v in spec.env],
+            "AttachStdin": True, "AttachStdout": True, "AttachStderr": True, "OpenStdin": True, "StdinOnce": True,
+            "Labels": {LABEL: self.host.session}, "HostConfig": config,
+        }
+
+    def once(self, take: Take, memory: bool) -> Result:
+        """See `Slot.once`."""
+        wasm = self.spec.engine != "native"
+        words = Words(take) if wasm else None
+        group = self.host.cgroups.new() if self.cgroupfs else None
+        tail = bytearray()
+
+        def listen(stream: str, data: bytes) -> None:
+            if stream == "stderr":
+                tail.extend(data)
+                del tail[:-4096]
+            (words or take)(stream, data)
+
+        try:
+            result = _Run(self, listen, memory, group).go()
+        finally:
+            if group is not None:
+                group.remove(everywhere=True)
+        said = words.finish(bool(result.exit_code)) if words else ""
+        judge(result, wasm, said, tail.decode("utf-8", "replace"))
+        return result
+
+    def close(self) -> None:
+        """See `Slot.close`."""
+        self.docker.remove_image(self.tag)
+        super().close()
+
+
+def judge(result: Result, wasm: bool, said: str, tail: str) -> None:
+    """Tell a trap and a refusal from an exit.
+
+    Raises:
+        ProbeFault: the engine refused the module.
+    """
+    if result.limit is not None or not result.exit_code:
+        return
+    if not wasm:
+        if result.exit_code in _SIGNALS:
+            result.trap, result.exit_code = from_signal(_SIGNALS[result.exit_code]), None
+        return
+    start = tail.rfind("[libcrun:")
+    if start < 0:
+        return
+    result.stderr_foreign = len(tail[start:].encode())
+    if "execution failed" in said:
+        result.message, result.exit_code = said, None
+        result.trap = from_text(said.splitlines()[0]) or UNKNOWN
+    elif REFUSALS.search(said) or said:
+        raise refused(said)
+
+
+class Container(Rung):
+    """Needs the roles docker and wasm_runtime."""
+
+    name = "container"
+
+    def capabilities(self, host: Host) -> list[dict[str, Any]]:
+        """See `Rung.capabilities`."""
+        docker, reason = connect()
+        if docker is None:
+            return [capability(self.name, "native", "", "native", reason),
+                    capability(self.name, "wasmedge", "", "interpreter", reason)]
+        try:
+            engine, version, crun, lacking = crun_engine(host, docker)
+            runc = docker.request("GET", "/version", "say its version") or {}
+        except ProbeFault as fault:
+            return [capability(self.name, "native", "", "native", fault.cause),
+                    capability(self.name, "wasmedge", "", "interpreter", fault.cause)]
+        parts = {part.get("Name"): part.get("Version") for part in runc.get("Components", [])}
+        native = capability(self.name, "native", "", "native", via="runc %s" % parts.get("runc", ""))
+        wasm = capability(self.name, engine or "wasmedge", version, "interpreter", lacking, via=("crun " + crun).strip())
+        return [native, wasm]
+
+    def open(self, host: Host, spec: Spec) -> Slot:
+        """See `Rung.open`."""
+        return _ContainerSlot(host, spec)
+
+    def sweep(self, session: str, work: Path) -> None:
+        """See `Rung.sweep`."""
+        if not (work / _USED).exists():
+            return
+        docker, _ = connect()
+        if docker is not None:
+            docker.sweep(session)
