@@ -2,14 +2,56 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import signal
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from skerry.sandbox import engine, keys, limits, linking, machine
 from skerry.sandbox.docker_api import Docker
 from skerry.sandbox.prepare import SANDBOX_LABEL, check_owner
 from skerry.sandbox.spec import Sandbox
+
+
+def _hosts(boxes: list[dict[str, Any]]) -> list[str]:
+    return [str(box["Labels"].get("dev.skerry.host", "")) for box in boxes]
+
+
+def remove_volumes(docker: Docker, prefixes: list[str]) -> None:
+    """Remove the volumes whose names are one of ``prefixes`` and a definition's digest."""
+    names = re.compile("(?:" + "|".join(re.escape(prefix) for prefix in prefixes) + ")[0-9a-f]{12}")
+    for volume in docker.call("GET", "/volumes")["Volumes"] or []:
+        if prefixes and names.fullmatch(volume["Name"]):
+            docker.call("DELETE", f"/volumes/{volume['Name']}", missing_ok=True)
+
+
+def _connections(addresses: set[str]) -> set[str]:
+    """Inodes of this machine's TCP connections to the ssh ports of ``addresses``."""
+    found = set()
+    for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
+        fields = line.split()
+        remote, _, port = fields[2].partition(":")
+        address = ".".join(str(byte) for byte in reversed(bytes.fromhex(remote)))
+        if int(port, 16) == 22 and address in addresses:
+            found.add(f"socket:[{fields[9]}]")
+    return found
+
+
+def close_logins(addresses: set[str]) -> None:
+    """End the ssh masters that ControlPersist keeps for these hosts: their control sockets would outlive the hosts."""
+    wanted = _connections(addresses)
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            title = (process / "cmdline").read_bytes().rstrip(b"\0 ")
+            if not (title.startswith(b"ssh: ") and title.endswith(b"[mux]")):
+                continue
+            if any(os.readlink(link) in wanted for link in (process / "fd").iterdir()):
+                os.kill(int(process.name), signal.SIGTERM)  # ssh removes its control socket
+        except OSError:  # it has ended meanwhile, or is somebody else's
+            continue
 
 
 def remove(sandbox: Sandbox, chosen: list[str], docker: Docker, check: bool) -> dict[str, Any]:
@@ -19,20 +61,20 @@ def remove(sandbox: Sandbox, chosen: list[str], docker: Docker, check: bool) -> 
     check_owner(sandbox, docker)
     label = f"{SANDBOX_LABEL}={sandbox.name}"
     containers = docker.by_label("containers", label)
-    mine = [box for box in containers if box["Labels"].get("dev.skerry.host") in chosen]
-    last = len(mine) == len(containers)
+    # With all hosts of the inventory go those that left it since they were made.
+    whole = set(chosen) >= set(sandbox.hosts)
+    mine = [box for box in containers if whole or box["Labels"].get("dev.skerry.host") in chosen]
+    last = whole or len(mine) == len(containers)
     networks = docker.by_label("networks", label) if last else []
     changed = bool(mine or networks or (last and sandbox.state.exists()))
     if check or not changed:
         return {"changed": changed}
+    close_logins({sandbox.hosts[host].address for host in chosen if host in sandbox.hosts})
     for box in mine:
         linking.unset(sandbox, box["Labels"]["dev.skerry.host"])
     with ThreadPoolExecutor(max_workers=8) as pool:
         list(pool.map(lambda box: docker.remove_container(box["Id"]), mine))
-    prefixes = tuple(f"{sandbox.container(host)}-" for host in chosen)
-    for volume in docker.call("GET", "/volumes")["Volumes"] or []:
-        if volume["Name"].startswith(prefixes):
-            docker.call("DELETE", f"/volumes/{volume['Name']}", missing_ok=True)
+    remove_volumes(docker, [f"{sandbox.container(host)}-" for host in {*chosen, *_hosts(mine)}])
     for host in chosen:
         shutil.rmtree(keys.host_folder(sandbox, host), ignore_errors=True)
     restored: list[str] = []

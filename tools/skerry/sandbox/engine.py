@@ -85,7 +85,7 @@ def ensure() -> bool:
             return False
         try:
             debian.ensure("sandbox")
-        except debian.PackagesMissing as error:
+        except debian.PackagesMissingError as error:
             raise SkerryError("SANDBOX_002", str(error), error.command, Exit.PREREQUISITE) from error
         process = _start_daemon()
         deadline = time.monotonic() + START_SECONDS

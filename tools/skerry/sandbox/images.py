@@ -129,7 +129,7 @@ def _make_root(definition: Definition, target: Path) -> None:
         debian.ensure("sandbox")
         if definition.arch != "amd64":
             debian.ensure("emulation")
-    except debian.PackagesMissing as error:
+    except debian.PackagesMissingError as error:
         raise SkerryError("SANDBOX_002", str(error), error.command, Exit.PREREQUISITE) from error
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         authorities = Path(scratch) / "authorities"

@@ -33,7 +33,7 @@ def _works(view: Path) -> bool:
 def _start() -> bool:
     try:
         debian.ensure("host-limits")
-    except debian.PackagesMissing:
+    except debian.PackagesMissingError:
         return _works(SYSTEM_VIEW)
     if _works(SYSTEM_VIEW):  # installing it started its service
         return True

@@ -10,7 +10,7 @@ from typing import Any
 
 from skerry import paths
 from skerry.errors import SkerryError
-from skerry.sandbox import engine, images, keys, limits, machine
+from skerry.sandbox import engine, images, keys, limits, linking, machine
 from skerry.sandbox.docker_api import Docker
 from skerry.sandbox.spec import Host, Sandbox
 
@@ -48,16 +48,16 @@ def check_owner(sandbox: Sandbox, docker: Docker) -> None:
 
 
 def _remove_outdated(sandbox: Sandbox, wanted: dict[str, str], docker: Docker) -> bool:
-    """Remove containers whose definition changed, and volumes that no definition of this inventory names any more."""
-    changed = False
+    """Remove containers whose definition changed, and those of hosts that left the inventory; with their volumes."""
+    gone = []
     for container in docker.by_label("containers", f"{SANDBOX_LABEL}={sandbox.name}"):
-        host = container["Labels"].get("dev.skerry.host", "")
-        if host in wanted and container["Labels"].get(DEFINITION_LABEL) != wanted[host]:
+        host, made = container["Labels"].get("dev.skerry.host", ""), container["Labels"].get(DEFINITION_LABEL)
+        if host not in sandbox.hosts or (host in wanted and made != wanted[host]):
+            linking.unset(sandbox, host)
             docker.remove_container(container["Id"])
-            docker.call("DELETE", f"/volumes/{sandbox.container(host)}-{container['Labels'].get(DEFINITION_LABEL)}",
-                        missing_ok=True)
-            changed = True
-    return changed
+            docker.call("DELETE", f"/volumes/{sandbox.container(host)}-{made}", missing_ok=True)
+            gone.append(host)
+    return bool(gone)
 
 
 def _volumes(sandbox: Sandbox, host: Host, definition: str, view: str) -> list[str]:

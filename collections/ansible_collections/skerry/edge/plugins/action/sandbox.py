@@ -39,4 +39,5 @@ class ActionModule(ActionBase):
         try:
             return tasks.run(check=self._task.check_mode, **given)
         except SkerryError as error:
-            raise AnsibleActionFail(f"{error.code} {error.cause} | remedy: {error.remedy}") from error
+            cause = "; ".join(line.strip() for line in error.cause.splitlines() if line.strip())
+            raise AnsibleActionFail(f"{error.code} {cause} | remedy: {error.remedy}") from error
