@@ -1,0 +1,1 @@
+"""What `skerry run` is made of: the check of the module, the plan, the runs at once, what is shown."""
