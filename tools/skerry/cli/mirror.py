@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -16,6 +17,8 @@ app = typer.Typer(no_args_is_help=True, help="Fill, check and extend a mirror of
 DIRECTORY = typer.Option(None, "--dir", "-d", help="The mirror; default ~/.cache/skerry/mirror or $SKERRY_MIRROR.")
 FILE = typer.Argument(..., metavar="FILE", help="The file to put into the mirror.")
 PLACE = typer.Argument(None, metavar="[DIR]", help="The mirror; default as for build.")
+INVENTORY = typer.Option(..., "--inventory", "-i", help="The inventory whose hosts the mirror is for.")
+ARCH = typer.Option(None, "--arch", help="Architecture of hosts whose inventory does not say it; repeatable.")
 JSON = typer.Option(False, "--json", help="Print JSON.")
 
 
@@ -24,6 +27,63 @@ def size_text(size: int) -> str:
     if size < 1000:
         return f"{size} B"
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
+
+
+def _bars() -> tuple[Any, Any]:
+    """A progress display on standard error, and the watch that feeds it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    display = Progress(*columns, console=Console(stderr=True), transient=True)
+
+    def watch(path: str) -> Any:
+        task = display.add_task(path, total=None)
+        return lambda done, total: display.update(task, completed=done, total=total)
+
+    return display, watch
+
+
+@app.command()
+def build(
+    inventory: Path = INVENTORY,
+    directory: Path = DIRECTORY,
+    arch: list[str] = ARCH,
+    dry_run: bool = typer.Option(False, "--list", help="Only list what the inventory needs; download nothing."),
+    as_json: bool = JSON,
+) -> int:
+    """Fill a mirror with what the hosts of an inventory need, and lock the checksums.
+
+    Downloads are taken up where they broke, verified, and skipped when they are there. Hosts then use it with
+    skerry_mirror: the directory, or an http(s) URL that serves it.
+    """
+    from skerry.mirror.build import build as fill
+    from skerry.mirror.plan import needs
+
+    mirror = directory or paths.mirror()
+    wanted = needs(inventory, arch or [])
+    if dry_run:
+        for need in wanted:
+            text = need.artifact.model_dump_json() if as_json else f"{need.artifact.path}  {need.artifact.url}"
+            typer.echo(text)
+        return int(Exit.OK)
+    display, watch = _bars()
+    with display:
+        outcomes = fill(mirror, wanted, watch)
+    for outcome in outcomes:
+        if as_json:
+            typer.echo(json.dumps(asdict(outcome)))
+            continue
+        typer.echo(f"{outcome.state:11}{size_text(outcome.size):>9}  {outcome.path}")
+        if outcome.detail:
+            typer.echo(f"{'':22}{outcome.detail}")
+        if outcome.state == "failed":
+            typer.echo(f"  remedy: {outcome.remedy}", err=True)
+    if not as_json:
+        total = size_text(sum(outcome.size for outcome in outcomes))
+        missing = sum(outcome.state == "missing" for outcome in outcomes)
+        typer.echo(f"{mirror}: {len(outcomes)} artifacts, {total}, {missing} optional ones missing")
+    return int(Exit.FAILED if any(outcome.state == "failed" for outcome in outcomes) else Exit.OK)
 
 
 @app.command()

@@ -141,5 +141,5 @@ def verify(mirror: Path) -> Iterator[Finding]:
     known = {entry.path for entry in lock.artifacts} | {LOCK_NAME, GUARD_NAME}
     for path in sorted(mirror.rglob("*")):
         relative = path.relative_to(mirror).as_posix()
-        if path.is_file() and relative not in known:
+        if path.is_file() and relative not in known and not relative.startswith(".partial/"):
             yield Finding(relative, "unknown", "not in the lock; roles will not use it")

@@ -384,7 +384,7 @@ class Placer:
                         self.stage(item, staging)
                     elif item["optional"] and item.get("url"):
                         # Whether an optional artifact would come is known only by asking for it.
-                        must_answer(item["url"], self.params["timeout"])
+                        must_answer(item.get("checksum_url") or item["url"], self.params["timeout"])
                 except ArtifactError as error:
                     self.miss(item, error)
             for item in items:

@@ -10,7 +10,7 @@ description:
   - Looks at what is installed in 20 ms; the standard modules load the package manager's cache.
   - Works in check mode on a fresh host, without the package manager's Python bindings.
   - Package lists are fetched only when something has to be installed and the lists are old, or do not know a name.
-  - Package lists are fetched only when something has to be installed and they are old, or do not know a name.
+  - Names in I(optional) are installed where a package source has them, and returned as unavailable elsewhere.
 options:
   names:
     description: Packages that must be there.
