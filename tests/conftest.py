@@ -1,10 +1,46 @@
 """Fixtures and settings of all tests."""
 
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 from support_record import pytest_runtest_makereport, support
+
+from skerry import paths
 
 __all__ = ["pytest_runtest_makereport", "support"]
 
 # Examples share the machine with everything else that runs: a slow one is no failure.
 settings.register_profile("skerry", deadline=None)
 settings.load_profile("skerry")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked ``full`` run in `skerry test --full` alone (or with SKERRY_TEST_MODE=full)."""
+    if os.environ.get("SKERRY_TEST_MODE") != "full":
+        for item in items:
+            if item.get_closest_marker("full"):
+                item.add_marker(pytest.mark.skip(reason="part of the whole matrix: skerry test --full"))
+
+
+@pytest.fixture(scope="session")
+def shared_inventory() -> Path:
+    """The inventory of the hosts that all scenarios share (molecule/inventory); skips when they are not up.
+
+    `skerry test` makes them before the scenarios and removes them after the end-to-end tests. Leave them converged.
+    """
+    inventory = paths.root() / "molecule" / "inventory"
+    listed = subprocess.run(
+        ["docker", "ps", "--filter", "label=dev.skerry.sandbox=skerry-test", "--format", "{{json .Names}}"],
+        capture_output=True, text=True, check=False,
+    )
+    up = {json.loads(line) for line in listed.stdout.splitlines()}
+    wanted = {f"skerry-test-{host}" for host in ("cloud-1", "edge-1", "edge-2")}
+    if not wanted <= up:
+        pytest.skip("the shared hosts are not up: ansible-playbook playbooks/sandbox_up.yml -i molecule/inventory")
+    return inventory
