@@ -11,7 +11,6 @@ from ansible_collections.skerry.edge.plugins.plugin_utils.preflight import evalu
 from ansible_collections.skerry.edge.plugins.plugin_utils.preflight_model import ERROR, Finding, Report
 
 UNREACHABLE = "PREFLIGHT_001"
-PYTHON = "PREFLIGHT_002"
 
 
 class ActionModule(ActionBase):
@@ -27,14 +26,13 @@ class ActionModule(ActionBase):
         result = super().run(tmp, variables)
         options = self._task.args
         names = list(variables["ansible_play_hosts_all"])
-        reports = [report for name in names if (report := _report(name, variables["hostvars"][name]))]
+        final = bool(options.get("final"))
+        reports = [report for name in names if (report := _report(name, variables["hostvars"][name], final))]
         findings = evaluate(reports, _inventory(names, variables))
-        install = [report.name for report in reports if report.python_missing and report.settings["bootstrap_python"]]
-        if not options.get("final"):
-            others = [finding for finding in findings if finding.code != PYTHON or finding.host not in install]
-            if install and not _fatal(others, options):
-                # Nothing speaks against it so far: install Python where it is missing, look there, judge again.
-                return {**result, "changed": False, "install_python": install, "left_out": {}, "unseen": []}
+        install = [report.name for report in reports if report.install_later]
+        if install and not _fatal(findings, options):
+            # Nothing speaks against it so far: install Python where it is missing, look there, judge again.
+            return {**result, "changed": False, "install_python": install, "left_out": {}, "unseen": []}
         left_out = _left_out(findings)
         unseen = [report.name for report in reports if report.would_install]
         result.update(changed=False, install_python=[], left_out=left_out, unseen=unseen)
@@ -43,7 +41,9 @@ class ActionModule(ActionBase):
             width = min(max(shutil.get_terminal_size((120, 24)).columns, 80), 160)
             Display().display("\n" + table(findings, len(reports), width) + "\n")
         if reason := _fatal(findings, options) or _no_server_left(reports, left_out, variables):
-            hosts = ", ".join(dict.fromkeys(finding.host for finding in findings if finding.severity == ERROR))
+            errors = [finding for finding in findings if finding.severity == ERROR]
+            hosts = ", ".join(dict.fromkeys(finding.host for finding in errors))
+            result["findings"] = [f"{finding.host}: {finding.message()}" for finding in errors]
             result.update(
                 failed=True,
                 left_out={},
@@ -55,7 +55,7 @@ class ActionModule(ActionBase):
         return result
 
 
-def _report(name: str, variables: Any) -> Report | None:
+def _report(name: str, variables: Any, final: bool) -> Report | None:
     """What is known of one host; None where it was not looked at (it had failed before)."""
     found = variables.get("__preflight_probe")
     if not found or "settings" not in found:
@@ -73,6 +73,7 @@ def _report(name: str, variables: Any) -> Report | None:
         unreachable=found["unreachable_reason"],
         python_missing=python.get("problem") or found["python_missing"],
         would_install=python.get("would_install", ""),
+        install_later=bool(found["python_missing"]) and found["settings"]["bootstrap_python"] and not final,
         no_root=found["no_root"],
         failure=found["failure"],
     )

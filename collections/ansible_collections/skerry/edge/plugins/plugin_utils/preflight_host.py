@@ -77,6 +77,13 @@ def python_missing(reports: list[Report], _inventory: dict[str, Any]) -> Iterato
                 WARNING,
                 report.name,
             )
+        elif report.install_later:
+            yield Problem(
+                f"{report.python_missing}, so nothing else was looked at",
+                "nothing to do: it is installed once the errors shown here are put right",
+                WARNING,
+                report.name,
+            )
         elif report.python_missing:
             yield Problem(
                 report.python_missing,

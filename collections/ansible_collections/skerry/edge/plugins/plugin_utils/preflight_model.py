@@ -55,6 +55,7 @@ class Report:
     unreachable: str = ""
     python_missing: str = ""
     would_install: str = ""
+    install_later: bool = False
     no_root: str = ""
     failure: str = ""
 
