@@ -25,7 +25,9 @@ def _pairs(values: list[str], option: str, separator: str, example: str) -> tupl
     for value in values:
         first, found, second = value.partition(separator)
         if not found or not first or (option == "--dir" and not second):
-            raise SkerryError("RUN_032", f"{option} {value!r} is not of the form {example}", f"write {option} {example}")
+            raise SkerryError(
+                "RUN_032", f"{option} {value!r} is not of the form {example}", f"write {option} {example}"
+            )
         pairs.append((first, second))
     return tuple(pairs)
 
@@ -34,8 +36,11 @@ def _dirs(values: list[str]) -> tuple[tuple[str, str], ...]:
     pairs = _pairs(values, "--dir", "::", "HOST_DIR::GUEST_DIR")
     for host, guest in pairs:
         if not host.startswith("/") or not guest.startswith("/"):
-            raise SkerryError("RUN_032", f"--dir {host}::{guest}: both directories must be absolute",
-                              "HOST_DIR is a directory on the hosts, GUEST_DIR where the module sees it")
+            raise SkerryError(
+                "RUN_032",
+                f"--dir {host}::{guest}: both directories must be absolute",
+                "HOST_DIR is a directory on the hosts, GUEST_DIR where the module sees it",
+            )
     return pairs
 
 
@@ -63,8 +68,8 @@ def _stdin(given: str | None) -> Path | None:
 
 @app.command(
     context_settings={"allow_extra_args": False},
-    epilog="Exit codes: 0 every run exited with 0; 1 a run exited otherwise, trapped, met a limit or could not be made; "
-    "2 bad input; 3 something is missing here; 4 a host could not be reached; 130 interrupted.",
+    epilog="Exit codes: 0 every run exited with 0; 1 a run exited otherwise, trapped, met a limit or could not be made;"
+    " 2 bad input; 3 something is missing here; 4 a host could not be reached; 130 interrupted.",
 )
 def run(
     module: Annotated[Path, typer.Argument(help="A WASI preview 1 command (.wasm).")],
@@ -77,8 +82,12 @@ def run(
         list[str] | None,
         typer.Option(help="native, embedded, process, container, pod; also embedded/wasmtime or process/wasmedge/aot."),
     ] = None,
-    stdin: Annotated[str | None, typer.Option(help="File for standard input (- for this command's own); else empty.")] = None,
-    env: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A variable of the module's environment.")] = None,
+    stdin: Annotated[
+        str | None, typer.Option(help="File for standard input (- for this command's own); else empty.")
+    ] = None,
+    env: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="A variable of the module's environment.")
+    ] = None,
     directory: Annotated[
         list[str] | None,
         typer.Option("--dir", metavar="HOST_DIR::GUEST_DIR", help="A directory OF THE HOST that the module may use."),
@@ -87,7 +96,8 @@ def run(
     memory: Annotated[str | None, typer.Option(help="Memory for each run, like 64M.")] = None,
     output_limit: Annotated[str, typer.Option(help="Bytes that a run may print, both streams together.")] = "16M",
     native: Annotated[
-        list[str] | None, typer.Option(metavar="ARCH=FILE", help="A static native build of the same program: the control.")
+        list[str] | None,
+        typer.Option(metavar="ARCH=FILE", help="A static native build of the same program: the control."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each host and rung.")] = False,
 ) -> int:
@@ -100,8 +110,14 @@ def run(
 
     plan.check_names(rung or [])
     spec = RunSpec(
-        "", "", tuple(args or ()), module.name, _pairs(env or [], "--env", "=", "K=V"), dirs=_dirs(directory or []),
-        timeout=timeout or None, memory=units.size(memory, "--memory") if memory else None,
+        "",
+        "",
+        tuple(args or ()),
+        module.name,
+        _pairs(env or [], "--env", "=", "K=V"),
+        dirs=_dirs(directory or []),
+        timeout=timeout or None,
+        memory=units.size(memory, "--memory") if memory else None,
         output_limit=units.size(output_limit, "--output-limit"),
     )
     inspect(module)
@@ -144,7 +160,8 @@ def _go(targets: list[Target], job: Job, as_json: bool) -> int:
 
     listener = Listener(
         lambda host, entry, name, data: None if as_json else streams.write(label(host, entry.key), name, data),
-        ended, missing,
+        ended,
+        missing,
         lambda host, fault: show.line(show.failed_object(host, None, fault)) if as_json else None,
     )
     report = run_everywhere(targets, job, listener)

@@ -12,10 +12,10 @@ import signal
 import socket
 import time
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Optional
+from typing import Any, NoReturn
 
 from . import frames, runner
-from .faults import ProbeFault
+from .faults import ProbeError
 from .rungs.base import Host
 from .runner import fault_of
 
@@ -33,10 +33,10 @@ class _Link:
     socket: socket.socket
     decoder: frames.Decoder = field(default_factory=frames.Decoder)
     waiting: set[int] = field(default_factory=set)
-    slot: Optional[int] = None
+    slot: int | None = None
 
 
-class _Done(Exception):
+class _DoneError(Exception):
     """The session is over."""
 
 
@@ -71,7 +71,7 @@ class Agent:
                         self._relay(key.data)
                 if time.monotonic() - self.heard > SILENCE:
                     return
-        except (_Done, frames.Broken, BrokenPipeError, ConnectionResetError):
+        except (_DoneError, frames.FrameError, BrokenPipeError, ConnectionResetError):
             return
         finally:
             self._end_runners()
@@ -99,7 +99,7 @@ class Agent:
     def _hear(self) -> None:
         data = os.read(self.source, 1 << 18)
         if not data:
-            raise _Done
+            raise _DoneError
         self.heard = time.monotonic()
         for header, payload in self.decoder.feed(data):
             self._handle(header, payload)
@@ -109,7 +109,7 @@ class Agent:
         if operation == "ping":
             self.send({"op": "pong"})
         elif operation == "bye":
-            raise _Done
+            raise _DoneError
         elif operation == "has":
             missing = [digest for digest in header["digests"] if not self.host.store.has(digest)]
             self.send({"op": "done", "id": header["id"], "result": {"missing": missing}})
@@ -128,7 +128,7 @@ class Agent:
         try:
             if self.host.store.take(header, payload):
                 self.send({"op": "done", "id": header["id"], "result": {}})
-        except ProbeFault as fault:
+        except ProbeError as fault:
             self.send({"op": "fault", "id": header["id"], "fault": fault.as_dict()})
 
     def _fork(self, header: dict[str, Any]) -> None:
@@ -161,7 +161,7 @@ class Agent:
                 link.waiting.add(header["id"])
                 link.socket.sendall(frames.encode(header))
                 return
-        fault = ProbeFault("PROBE_005", "nothing is prepared as slot %s" % header["slot"], "prepare it again")
+        fault = ProbeError("PROBE_005", "nothing is prepared as slot {}".format(header["slot"]), "prepare it again")
         self.send({"op": "fault", "id": header["id"], "fault": fault.as_dict()})
 
     def _relay(self, link: _Link) -> None:
@@ -185,7 +185,7 @@ class Agent:
         link.socket.close()
         _, status = os.waitpid(link.pid, 0)
         for number in link.waiting:
-            fault = fault_of(RuntimeError("a runner ended with wait status %d" % status))
+            fault = fault_of(RuntimeError(f"a runner ended with wait status {status}"))
             self.send({"op": "fault", "id": number, "fault": fault})
 
     def _end_runners(self) -> None:

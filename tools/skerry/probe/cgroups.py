@@ -6,17 +6,16 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Optional
 
 
-def _read(path: Path) -> Optional[str]:
+def _read(path: Path) -> str | None:
     try:
         return path.read_text()
     except OSError:  # the file belongs to another kernel's version, or the group is gone: both mean "not known"
         return None
 
 
-def _number(text: Optional[str], key: str = "") -> Optional[int]:
+def _number(text: str | None, key: str = "") -> int | None:
     """A number alone in a file, or the one after ``key`` in a file of pairs."""
     if text is None:
         return None
@@ -30,9 +29,9 @@ def _number(text: Optional[str], key: str = "") -> Optional[int]:
     return None
 
 
-def find(mountinfo: str) -> tuple[int, Optional[Path], str]:
-    """(version, mount point of the memory controller, reason when there is none) from the text of /proc/self/mountinfo."""
-    unified: Optional[Path] = None
+def find(mountinfo: str) -> tuple[int, Path | None, str]:
+    """(version, mount point of the memory controller, reason when none) from the text of /proc/self/mountinfo."""
+    unified: Path | None = None
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         fields, kind = before.split(), after.split()
@@ -45,7 +44,11 @@ def find(mountinfo: str) -> tuple[int, Optional[Path], str]:
     if unified is None:
         return 0, None, "no control group file system is mounted"
     if "memory" not in (_read(unified / "cgroup.controllers") or "").split():
-        return 0, None, "the kernel's memory controller is switched off (cgroup_enable=memory on the kernel command line)"
+        return (
+            0,
+            None,
+            "the kernel's memory controller is switched off (cgroup_enable=memory on the kernel command line)",
+        )
     return 2, unified, ""
 
 
@@ -84,7 +87,7 @@ class Group:
         self.relative = relative
         self.path = root / relative.lstrip("/")
 
-    def make(self, memory: Optional[int] = None) -> Group:
+    def make(self, memory: int | None = None) -> Group:
         """Make it, with a limit in bytes where one is given (swap included).
 
         Raises:
@@ -122,11 +125,11 @@ class Group:
                 found += [int(pid) for pid in (_read(Path(directory) / "cgroup.procs") or "").split()]
         return found
 
-    def peak(self) -> Optional[int]:
+    def peak(self) -> int | None:
         """Highest use in bytes since it was made; None where the kernel does not say (version 2 before 5.19)."""
         return _number(_read(self.path / ("memory.max_usage_in_bytes" if self.version == 1 else "memory.peak")))
 
-    def current(self) -> Optional[int]:
+    def current(self) -> int | None:
         return _number(_read(self.path / ("memory.usage_in_bytes" if self.version == 1 else "memory.current")))
 
     def oom_kills(self) -> int:
@@ -141,7 +144,7 @@ class Group:
         return total
 
     def kill(self) -> None:
-        """Kill everything in it, descendants that appear meanwhile included; returns when it is empty (or after 5 s)."""
+        """Kill all in it, descendants that appear meanwhile included; returns when it is empty (or after 5 s)."""
         everything = self.path / "cgroup.kill"
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
@@ -178,7 +181,7 @@ class Cgroups:
 
     def __init__(self, session: str) -> None:
         self.version, root, self.reason = find(Path("/proc/self/mountinfo").read_text())
-        self.session: Optional[Group] = None
+        self.session: Group | None = None
         self._count = 0
         if root is None:
             return
@@ -191,18 +194,18 @@ class Cgroups:
                 (root / "cgroup.subtree_control").write_text("+memory")
             group.make()
         except OSError as error:
-            self.version, self.reason = 0, "a control group cannot be made: %s" % error
+            self.version, self.reason = 0, f"a control group cannot be made: {error}"
             if group.path.exists():
                 os.rmdir(group.path)
             return
         self.session = group
 
-    def new(self, memory: Optional[int] = None) -> Optional[Group]:
+    def new(self, memory: int | None = None) -> Group | None:
         """A fresh group for one run; None when this session has none (`reason` says why)."""
         if self.session is None:
             return None
         self._count += 1
-        name = "%s/%d-%d" % (self.session.relative, os.getpid(), self._count)
+        name = f"{self.session.relative}/{os.getpid()}-{self._count}"
         return Group(self.session.version, self.session.root, name).make(memory)
 
     def remove(self) -> None:

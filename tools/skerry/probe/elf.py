@@ -1,9 +1,8 @@
-"""Empty programs: the harness's own floor. The smallest things that a kernel, or an engine, starts and that end at once."""
+"""Empty programs: the harness's own floor. The smallest things that a kernel, or an engine, starts and ends at once."""
 
 from __future__ import annotations
 
 import struct
-from typing import Optional
 
 #: ``exit(0)`` as machine code, with the ELF machine number and word size of its architecture.
 _EXITS: dict[str, tuple[int, int, bytes]] = {
@@ -23,12 +22,14 @@ EMPTY_WASM = bytes.fromhex(
     "010401600000"  # type 0: () -> ()
     "03020100"  # function 0 has type 0
     "0503010001"  # a memory of one page
-    "071302" "066d656d6f72790200" "065f73746172740000"  # exports: memory, _start
+    "071302"
+    "066d656d6f72790200"
+    "065f73746172740000"  # exports: memory, _start
     "0a040102000b"  # one empty body
 )
 
 
-def empty_program(arch: str) -> Optional[bytes]:
+def empty_program(arch: str) -> bytes | None:
     """A static ELF executable that exits with 0; None for an architecture whose code is not known here."""
     found = _EXITS.get(arch)
     if found is None:

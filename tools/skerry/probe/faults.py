@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 
-class ProbeFault(Exception):
+class ProbeError(Exception):
     """Something that the person at the controller can put right."""
 
     def __init__(self, code: str, cause: str, remedy: str) -> None:
-        super().__init__("%s %s" % (code, cause))
+        super().__init__(f"{code} {cause}")
         self.code = code
         self.cause = cause
         self.remedy = remedy
@@ -16,10 +16,10 @@ class ProbeFault(Exception):
         return {"code": self.code, "cause": self.cause, "remedy": self.remedy}
 
 
-def disk_full(where: str, error: OSError) -> ProbeFault:
+def disk_full(where: str, error: OSError) -> ProbeError:
     """A write failed: no space, no quota, or something else that the host's disk says."""
-    return ProbeFault(
+    return ProbeError(
         "TARGET_008",
-        "the host cannot store the probe's files in %s: %s" % (where, error.strerror or error),
+        f"the host cannot store the probe's files in {where}: {error.strerror or error}",
         "free space there, or name another directory with the host variable skerry_run_dir",
     )

@@ -17,7 +17,7 @@ PAYLOAD_LIMIT = 64 << 20
 Frame = tuple[dict[str, Any], bytes]
 
 
-class Broken(Exception):
+class FrameError(Exception):
     """The other side does not speak frames: the connection is of no use any more."""
 
 
@@ -37,13 +37,13 @@ class Decoder:
         """Take ``data``; the frames that are whole now.
 
         Raises:
-            Broken: lengths beyond the limits, or a header that is no JSON object.
+            FrameError: lengths beyond the limits, or a header that is no JSON object.
         """
         self._buffer += data
         while len(self._buffer) >= LENGTHS.size:
             head, body = LENGTHS.unpack_from(self._buffer)
             if head > HEADER_LIMIT or body > PAYLOAD_LIMIT:
-                raise Broken("a frame of %d + %d bytes" % (head, body))
+                raise FrameError(f"a frame of {head} + {body} bytes")
             end = LENGTHS.size + head + body
             if len(self._buffer) < end:
                 return
@@ -53,7 +53,7 @@ class Decoder:
             try:
                 header = json.loads(raw)
             except ValueError as error:
-                raise Broken("a header that is no JSON") from error
+                raise FrameError("a header that is no JSON") from error
             if not isinstance(header, dict):
-                raise Broken("a header that is no object")
+                raise FrameError("a header that is no object")
             yield header, payload

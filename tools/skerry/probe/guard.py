@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn, Optional
+from typing import Any, NoReturn
 
 from . import agent, hostinfo, memory, procs
 from .cgroups import Cgroups, Group, find
@@ -25,7 +25,7 @@ READY = b"SKERRY-READY\n"
 _NAME = re.compile(r"skerry-([0-9a-f]{16})")
 
 
-def _lock(directory: Path) -> Optional[int]:
+def _lock(directory: Path) -> int | None:
     """Hold the directory's lock; None when another process holds it."""
     fd = os.open(directory, os.O_RDONLY)
     try:

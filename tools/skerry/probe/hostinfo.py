@@ -8,7 +8,7 @@ import platform
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 FACT_FILE = Path("/etc/ansible/facts.d/skerry.fact")
 
@@ -80,7 +80,7 @@ def _maps_head() -> str:
         return file.read(4096)
 
 
-def find_command(name: str) -> Optional[str]:
+def find_command(name: str) -> str | None:
     """A command's path, looked for where administrators' PATH has it too."""
     return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin")
 
@@ -94,7 +94,7 @@ def collect(work_dir: str) -> dict[str, Any]:
         "kernel_arch": platform.machine(),
         "kernel": platform.release(),
         "os_name": _os_name(),
-        "python": "%d.%d.%d" % sys.version_info[:3],
+        "python": ".".join(map(str, sys.version_info[:3])),
         "cpus": len(os.sched_getaffinity(0)),
         "cpu_model": _cpu_model(),
         "memory_bytes": _memory(),

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Optional
 
 
-def pss(pid: int) -> Optional[int]:
-    """Proportional set size of a process in bytes (smaps_rollup, Linux 4.14); None when it is gone or not ours to see."""
+def pss(pid: int) -> int | None:
+    """Proportional set size of a process in bytes (smaps_rollup, Linux 4.14); None when it is gone or not ours."""
     try:
-        with open("/proc/%d/smaps_rollup" % pid) as file:
+        with open(f"/proc/{pid}/smaps_rollup") as file:
             for line in file:
                 if line.startswith("Pss:"):
                     return int(line.split()[1]) * 1024

@@ -12,11 +12,11 @@ import select
 import signal
 import time
 from dataclasses import dataclass, field
-from typing import Callable, NoReturn, Optional
+from typing import Callable, NoReturn
 
 from . import memory
 from .cgroups import Group
-from .faults import ProbeFault
+from .faults import ProbeError
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -44,9 +44,9 @@ def adopt_orphans() -> None:
 class Limits:
     """Seconds, bytes, bytes of both streams together; None: no limit."""
 
-    timeout: Optional[float] = None
-    memory: Optional[int] = None
-    output: Optional[int] = None
+    timeout: float | None = None
+    memory: int | None = None
+    output: int | None = None
 
 
 @dataclass
@@ -54,13 +54,13 @@ class Ended:
     """How a child ended. Times are of the monotonic clock in nanoseconds; ``first_ns`` is the first byte of output."""
 
     go_ns: int = 0
-    first_ns: Optional[int] = None
+    first_ns: int | None = None
     end_ns: int = 0
-    exit_code: Optional[int] = None
-    signal: Optional[int] = None
-    limit: Optional[str] = None
+    exit_code: int | None = None
+    signal: int | None = None
+    limit: str | None = None
     report: bytes = b""
-    pss: Optional[int] = None
+    pss: int | None = None
     maxrss: int = 0
     extra: dict[str, float] = field(default_factory=dict)
 
@@ -78,7 +78,7 @@ def exec_child(path: str, argv: list[str], env: dict[str, str]) -> Child:
     return child
 
 
-def become(stdin: int, out: int, err: int, parent: int, group: Optional[Group]) -> None:
+def become(stdin: int, out: int, err: int, parent: int, group: Group | None) -> None:
     """Turn a fresh fork into a run's own process: its signals, session, control group and standard descriptors.
 
     Raises:
@@ -102,12 +102,12 @@ def become(stdin: int, out: int, err: int, parent: int, group: Optional[Group]) 
 class Execution:
     """One child from its fork to its end."""
 
-    def __init__(self, child: Child, stdin: int, limits: Limits, group: Optional[Group], take: Take, watch: float) -> None:
+    def __init__(self, child: Child, stdin: int, limits: Limits, group: Group | None, take: Take, watch: float) -> None:
         """``watch``: seconds between two looks at proportional set sizes, 0 for none."""
         self.limits, self.group, self.take, self.watch = limits, group, take, watch
         self.ended = Ended()
         self.seen = 0
-        self.status: Optional[int] = None
+        self.status: int | None = None
         self.pipes: dict[int, str] = {}
         self.wake, wake_write = os.pipe()
         for end in (self.wake, wake_write):
@@ -135,7 +135,7 @@ class Execution:
                 if os.read(go_read, 1) == b"g":
                     child(report_write)
             except BaseException as error:  # nothing of the parent's may run on in this process
-                os.write(report_write, ("setup %s" % error).encode())
+                os.write(report_write, (f"setup {error}").encode())
             os._exit(126)
         for fd in (out_write, err_write, report_write, ready_write, go_read):
             os.close(fd)
@@ -177,7 +177,7 @@ class Execution:
             if self.ended.limit:
                 return
 
-    def _pause(self, deadline: Optional[float]) -> Optional[float]:
+    def _pause(self, deadline: float | None) -> float | None:
         """Milliseconds until something has to be looked at though nothing comes."""
         waits = []
         if deadline is not None:
@@ -188,7 +188,7 @@ class Execution:
             waits.append(0.05)
         return None if not waits else min(waits) * 1000 + 0.5
 
-    def _look(self, deadline: Optional[float]) -> None:
+    def _look(self, deadline: float | None) -> None:
         if deadline is not None and time.monotonic() >= deadline:
             self.ended.limit = "timeout"
             return
@@ -288,8 +288,11 @@ class Execution:
         """From the wait status and the group's counters to what ended it."""
         ended = self.ended
         if ended.report.startswith(b"setup "):
-            raise ProbeFault("PROBE_002", "a run could not be set up: " + ended.report[6:].decode(errors="replace"),
-                             "look at the host's limits (processes, control groups) and try again")
+            raise ProbeError(
+                "PROBE_002",
+                "a run could not be set up: " + ended.report[6:].decode(errors="replace"),
+                "look at the host's limits (processes, control groups) and try again",
+            )
         if ended.limit is None and self.group is not None and self.group.oom_kills():
             ended.limit = "memory"
         if ended.limit is None and self.status is not None:
@@ -299,11 +302,15 @@ class Execution:
                 ended.exit_code = os.WEXITSTATUS(self.status)
         if ended.report.startswith(b"exec "):
             number = int(ended.report[5:])
-            raise ProbeFault("RUN_010", "the host cannot start the program: %s" % os.strerror(number),
-                             "give a static build for the host's architecture" if number in (errno.ENOEXEC, errno.ENOENT)
-                             else "look at the host's mount options (noexec) and security policy")
+            raise ProbeError(
+                "RUN_010",
+                f"the host cannot start the program: {os.strerror(number)}",
+                "give a static build for the host's architecture"
+                if number in (errno.ENOEXEC, errno.ENOENT)
+                else "look at the host's mount options (noexec) and security policy",
+            )
 
 
-def execute(child: Child, stdin: int, limits: Limits, group: Optional[Group], take: Take, watch: float = 0.0) -> Ended:
+def execute(child: Child, stdin: int, limits: Limits, group: Group | None, take: Take, watch: float = 0.0) -> Ended:
     """Run ``child`` to its end; see `Execution`."""
     return Execution(child, stdin, limits, group, take, watch).run()

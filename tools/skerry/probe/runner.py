@@ -1,7 +1,7 @@
 """A runner: the process that runs one spec, forked by the agent; nothing that happens in it can harm the agent.
 
-It answers over a socket in frames: ``out`` (output as it comes), then ``done`` or ``fault``. A runner that serves samples
-stays and takes ``sample`` until ``release`` or the socket's end.
+It answers over a socket in frames: ``out`` (output as it comes), then ``done`` or ``fault``. A runner that serves
+samples stays and takes ``sample`` until ``release`` or the socket's end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import socket
 from typing import Any, NoReturn
 
 from . import frames, procs
-from .faults import ProbeFault
+from .faults import ProbeError
 from .rungs.all import ALL, find
 from .rungs.base import Host, Result, Slot, Spec
 
@@ -32,13 +32,19 @@ def _end(_number: int, _frame: Any) -> NoReturn:
 
 def fault_of(error: Exception) -> dict[str, str]:
     """Any failure in the shape of a fault; what nobody foresaw is told as such."""
-    if isinstance(error, ProbeFault):
+    if isinstance(error, ProbeError):
         return error.as_dict()
     if isinstance(error, OSError) and error.errno == 28:
-        return {"code": "TARGET_008", "cause": "the host's disk is full: %s" % error,
-                "remedy": "free space there, or name another directory with the host variable skerry_run_dir"}
-    return {"code": "PROBE_001", "cause": "the probe failed: %s: %s" % (type(error).__name__, error),
-            "remedy": "report this as a bug, with the command and the host's release"}
+        return {
+            "code": "TARGET_008",
+            "cause": f"the host's disk is full: {error}",
+            "remedy": "free space there, or name another directory with the host variable skerry_run_dir",
+        }
+    return {
+        "code": "PROBE_001",
+        "cause": f"the probe failed: {type(error).__name__}: {error}",
+        "remedy": "report this as a bug, with the command and the host's release",
+    }
 
 
 class Runner:
@@ -108,8 +114,12 @@ class Runner:
         except Exception as error:
             self.send({"op": "fault", "id": header["id"], "fault": fault_of(error)})
             return
-        answer = {**vars(result), "stdout_digest": digest.hexdigest(), "stdout_bytes": size,
-                  "stderr_tail": tail.decode("utf-8", "replace")}
+        answer = {
+            **vars(result),
+            "stdout_digest": digest.hexdigest(),
+            "stdout_bytes": size,
+            "stderr_tail": tail.decode("utf-8", "replace"),
+        }
         self.send({"op": "done", "id": header["id"], "result": answer})
 
 

@@ -6,9 +6,9 @@ import hashlib
 import os
 import zlib
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
-from .faults import ProbeFault, disk_full
+from .faults import ProbeError, disk_full
 
 
 class Store:
@@ -16,17 +16,17 @@ class Store:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._incoming: Optional[_Incoming] = None
+        self._incoming: _Incoming | None = None
 
     def path(self, digest: str) -> Path:
         """Where a file is.
 
         Raises:
-            ProbeFault: it was never put.
+            ProbeError: it was never put.
         """
         path = self.directory / digest
         if not path.is_file():
-            raise ProbeFault("PROBE_003", "file %s was not sent to the host" % digest[:12], "report this as a bug")
+            raise ProbeError("PROBE_003", f"file {digest[:12]} was not sent to the host", "report this as a bug")
         return path
 
     def has(self, digest: str) -> bool:
@@ -48,7 +48,7 @@ class Store:
         """A piece of a file (``digest``, ``last``; pieces are one zlib stream); True when the file is whole.
 
         Raises:
-            ProbeFault: the disk is full, or the content is not what its digest says.
+            ProbeError: the disk is full, or the content is not what its digest says.
         """
         digest = str(header["digest"])
         if self._incoming is None or self._incoming.digest != digest:
@@ -70,7 +70,7 @@ class _Incoming:
         self.path = directory / (digest + ".part")
         self._hash = hashlib.sha256()
         self._plain = zlib.decompressobj()
-        self._fault: Optional[ProbeFault] = None
+        self._fault: ProbeError | None = None
         self.path.unlink(missing_ok=True)
 
     def write(self, payload: bytes) -> None:
@@ -90,7 +90,7 @@ class _Incoming:
             raise self._fault
         if self._hash.hexdigest() != self.digest:
             self.path.unlink()
-            raise ProbeFault("PROBE_004", "file %s came damaged" % self.digest[:12], "run the same command again")
+            raise ProbeError("PROBE_004", f"file {self.digest[:12]} came damaged", "run the same command again")
         if not self.path.exists():  # an empty file has no pieces
             self.path.touch()
         os.chmod(self.path, 0o555)

@@ -1,14 +1,13 @@
 """One vocabulary of traps for every engine.
 
-Names follow the WebAssembly specification's test suite. Numbers are wasmtime's (``wasmtime/trap.h``, 50); WasmEdge renumbers
-its codes between releases, so its messages are read, which follow the specification's words.
+Names follow the WebAssembly specification's test suite. Numbers are wasmtime's (``wasmtime/trap.h``, 50); WasmEdge
+renumbers its codes between releases, so its messages are read, which follow the specification's words.
 """
 
 from __future__ import annotations
 
 import re
 import signal
-from typing import Optional
 
 UNKNOWN = "unknown_trap"
 
@@ -53,7 +52,7 @@ TEXTS: tuple[tuple[str, str], ...] = (
 )
 
 
-def from_text(text: str) -> Optional[str]:
+def from_text(text: str) -> str | None:
     """The trap that an engine's message tells, or None when it tells none that is known."""
     lowered = text.lower()
     for pattern, name in TEXTS:
@@ -67,4 +66,4 @@ def from_signal(number: int) -> str:
     try:
         return "signal_" + signal.Signals(number).name
     except ValueError:  # a real-time signal has no name
-        return "signal_%d" % number
+        return f"signal_{number}"

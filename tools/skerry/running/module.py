@@ -32,7 +32,7 @@ class Module:
     exports: dict[str, str] = field(default_factory=dict)
 
 
-class _Cut(Exception):
+class _CutError(Exception):
     """The bytes end, or say something impossible."""
 
 
@@ -42,7 +42,7 @@ class _Reader:
 
     def byte(self) -> int:
         if self.at >= self.end:
-            raise _Cut(f"it ends at byte {self.at}")
+            raise _CutError(f"it ends at byte {self.at}")
         self.at += 1
         return self.data[self.at - 1]
 
@@ -56,14 +56,14 @@ class _Reader:
                 break
             shift += 7
             if shift > 28:
-                raise _Cut(f"a number at byte {self.at} is too long")
+                raise _CutError(f"a number at byte {self.at} is too long")
         if value >= 1 << 32:
-            raise _Cut(f"a number at byte {self.at} is too large")
+            raise _CutError(f"a number at byte {self.at} is too large")
         return value
 
     def take(self, size: int) -> bytes:
         if self.at + size > self.end:
-            raise _Cut(f"{size} bytes are announced at byte {self.at}, {self.end - self.at} are there")
+            raise _CutError(f"{size} bytes are announced at byte {self.at}, {self.end - self.at} are there")
         self.at += size
         return self.data[self.at - size : self.at]
 
@@ -71,7 +71,7 @@ class _Reader:
         try:
             return self.take(self.number()).decode()
         except UnicodeDecodeError as error:
-            raise _Cut(f"a name before byte {self.at} is no UTF-8") from error
+            raise _CutError(f"a name before byte {self.at} is no UTF-8") from error
 
     def limits(self) -> None:
         flags = self.byte()
@@ -98,7 +98,7 @@ def _imports(reader: _Reader) -> tuple[tuple[str, str], ...]:
             reader.byte()
             reader.number()
         else:
-            raise _Cut(f"an import of unknown kind {kind}")
+            raise _CutError(f"an import of unknown kind {kind}")
     return tuple(found)
 
 
@@ -126,7 +126,7 @@ def _sections(data: bytes) -> tuple[tuple[tuple[str, str], ...], dict[str, str]]
         elif kind == 7:
             exports = _exports(inner)
         elif kind > 13:
-            raise _Cut(f"a section of unknown kind {kind} at byte {start}")
+            raise _CutError(f"a section of unknown kind {kind} at byte {start}")
     return imports, exports
 
 
@@ -142,22 +142,35 @@ def inspect(path: Path) -> Module:
     except OSError as error:
         raise SkerryError("RUN_001", f"{path} cannot be read: {error.strerror}", "name a .wasm file") from error
     if data[:4] != MAGIC:
-        what = "a WebAssembly text file: wat2wasm makes a module of it" if data.lstrip()[:1] == b"(" else "no WebAssembly"
-        raise SkerryError("RUN_002", f"{path} is {what}", "name a .wasm file, for example one of skerry workloads build")
+        what = (
+            "a WebAssembly text file: wat2wasm makes a module of it" if data.lstrip()[:1] == b"(" else "no WebAssembly"
+        )
+        raise SkerryError(
+            "RUN_002", f"{path} is {what}", "name a .wasm file, for example one of skerry workloads build"
+        )
     if data[4:8] != CORE:
         component = data[4:8] == b"\x0d\0\x01\0"
         what = "a component (WASI preview 2)" if component else f"of unknown version {data[4:8].hex()}"
-        raise SkerryError("RUN_003", f"{path} is {what}, not a core module",
-                          "build it for wasm32-wasip1 (WASI preview 1), for example with zig cc -target wasm32-wasi")
+        raise SkerryError(
+            "RUN_003",
+            f"{path} is {what}, not a core module",
+            "build it for wasm32-wasip1 (WASI preview 1), for example with zig cc -target wasm32-wasi",
+        )
     try:
         imports, exports = _sections(data)
-    except _Cut as error:
+    except _CutError as error:
         raise SkerryError("RUN_004", f"{path} is damaged: {error}", "build or copy it again") from error
     foreign = next(((module, name) for module, name in imports if module not in _WASI), None)
     if foreign is not None:
-        raise SkerryError("RUN_006", f"{path} imports {foreign[1]!r} from {foreign[0]!r}, which WASI preview 1 does not have",
-                          "build it for WASI (wasm32-wasip1), not for a browser or an embedding of its own")
+        raise SkerryError(
+            "RUN_006",
+            f"{path} imports {foreign[1]!r} from {foreign[0]!r}, which WASI preview 1 does not have",
+            "build it for WASI (wasm32-wasip1), not for a browser or an embedding of its own",
+        )
     if exports.get("_start") != "function":
-        raise SkerryError("RUN_005", f"{path} exports no function _start: it is a library, no command",
-                          "build a program with a main function")
+        raise SkerryError(
+            "RUN_005",
+            f"{path} exports no function _start: it is a library, no command",
+            "build a program with a main function",
+        )
     return Module(path, len(data), imports, exports)

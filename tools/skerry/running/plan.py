@@ -23,8 +23,11 @@ def check_names(rungs: Sequence[str]) -> None:
     """Raises SkerryError (RUN_031) for a rung that does not exist, with the nearest right forms."""
     for name in rungs:
         if name.split("/")[0] not in RUNGS or name.count("/") > 2:
-            raise SkerryError("RUN_031", f"there is no rung {name!r}",
-                              f"rungs are {', '.join(RUNGS)}; an engine and a mode may follow: embedded/wasmtime/aot")
+            raise SkerryError(
+                "RUN_031",
+                f"there is no rung {name!r}",
+                f"rungs are {', '.join(RUNGS)}; an engine and a mode may follow: embedded/wasmtime/aot",
+            )
 
 
 def _asked(entry: Capability, rungs: Sequence[str]) -> bool:
@@ -48,7 +51,9 @@ def choose(
             continue
         reason = entry.reason
         if entry.payload == "native" and facts.arch not in natives:
-            if not any(_asked(entry, [name]) and (name == "native" or "native" in name.split("/")[1:]) for name in rungs):
+            if not any(
+                _asked(entry, [name]) and (name == "native" or "native" in name.split("/")[1:]) for name in rungs
+            ):
                 continue  # a module alone has no native control, and nobody asked for one
             reason = f"no native build for {facts.arch} was given (--native {facts.arch}=FILE)"
         if reason is None:

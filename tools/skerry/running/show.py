@@ -16,8 +16,21 @@ from skerry.running.units import seconds, shown
 from skerry.targets.api import Fault, RunResult
 
 #: The keys of one JSON object, in their order. ``error`` is null unless the run could not be made.
-KEYS = ("host", "rung", "runtime", "version", "mode", "exit_code", "trap", "limit", "stdout", "stderr", "seconds",
-        "memory_bytes", "error")
+KEYS = (
+    "host",
+    "rung",
+    "runtime",
+    "version",
+    "mode",
+    "exit_code",
+    "trap",
+    "limit",
+    "stdout",
+    "stderr",
+    "seconds",
+    "memory_bytes",
+    "error",
+)
 
 
 def as_object(result: RunResult) -> dict[str, Any]:
@@ -28,7 +41,9 @@ def as_object(result: RunResult) -> dict[str, Any]:
     return values
 
 
-def failed_object(host: str, rung: str | None, fault: Fault, engine: str | None = None, mode: str | None = None) -> dict[str, Any]:
+def failed_object(
+    host: str, rung: str | None, fault: Fault, engine: str | None = None, mode: str | None = None
+) -> dict[str, Any]:
     """A host that could not be reached, or a rung that it lacks, in the same shape."""
     values: dict[str, Any] = dict.fromkeys(KEYS)
     return values | {"host": host, "rung": rung, "runtime": engine, "mode": mode, "error": vars(fault)}
@@ -95,14 +110,24 @@ def table(results: Sequence[RunResult], missing: Sequence[Missing], faults: dict
         for one in results:
             style = "" if one.exit_code == 0 else "red"
             runtime = f"{one.runtime} {one.version}".strip()
-            view.add_row(one.host, one.rung, runtime, one.mode, ended(one), seconds(one.seconds), shown(one.memory_bytes),
-                         style=style)
+            view.add_row(
+                one.host,
+                one.rung,
+                runtime,
+                one.mode,
+                ended(one),
+                seconds(one.seconds),
+                shown(one.memory_bytes),
+                style=style,
+            )
         console.print(view)
     for one in results:
         if one.fault is not None:
             console.print(f"{one.fault.code} {one.rung}: {one.fault.cause}\n  remedy: {one.fault.remedy}", markup=False)
     for entry in missing:
-        console.print(f"not run on {entry.host}: {entry.key}: {entry.reason}", style="dim", markup=False, highlight=False)
+        console.print(
+            f"not run on {entry.host}: {entry.key}: {entry.reason}", style="dim", markup=False, highlight=False
+        )
     for fault in faults.values():
         console.print(f"{fault.code} {fault.cause}\n  remedy: {fault.remedy}", markup=False, highlight=False)
 

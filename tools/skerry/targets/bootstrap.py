@@ -1,7 +1,7 @@
 """How the probe gets onto a host: one shell command, one line, one zip.
 
-The shell finds a Python and, where wanted, sudo; Python reads the line that says how long the zip is and where it may lie,
-then the zip, and hands over to it. Whatever prevents that is told as one line on standard output that begins with
+The shell finds a Python and, where wanted, sudo; Python reads the line that says how long the zip is and where it may
+lie, then the zip, and hands over to it. Whatever prevents that is told as one line on standard output that begins with
 ``SKERRY-``, for the controller to turn into an error.
 """
 
@@ -57,7 +57,15 @@ main(work,session)
 """
 
 #: Interpreters looked for when the inventory names none.
-PYTHONS = ("python3", "python3.13", "python3.12", "python3.11", "python3.10", "python3.9", "/usr/libexec/platform-python")
+PYTHONS = (
+    "python3",
+    "python3.13",
+    "python3.12",
+    "python3.11",
+    "python3.10",
+    "python3.9",
+    "/usr/libexec/platform-python",
+)
 
 
 @lru_cache(maxsize=1)
@@ -67,7 +75,9 @@ def probe_zip() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         entries = [("skerry/__init__.py", b"")]
-        entries += [(f"skerry/probe/{path.relative_to(package)}", path.read_bytes()) for path in sorted(package.rglob("*.py"))]
+        entries += [
+            (f"skerry/probe/{path.relative_to(package)}", path.read_bytes()) for path in sorted(package.rglob("*.py"))
+        ]
         for name, data in entries:
             info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             info.compress_type = zipfile.ZIP_DEFLATED
@@ -94,11 +104,13 @@ def shell_command(interpreter: str | None, become: list[str]) -> str:
     prefix = shlex.join(become) + " " if become else ""
     check = ""
     if become:
-        check = f"command -v {shlex.quote(become[0])} >/dev/null 2>&1 || {{ echo SKERRY-NOBECOME {become[0]}; exit 9; }}; "
+        check = (
+            f"command -v {shlex.quote(become[0])} >/dev/null 2>&1 || {{ echo SKERRY-NOBECOME {become[0]}; exit 9; }}; "
+        )
     # An old Python shall not hide a newer one under another name: it is asked, without sudo, before it is taken.
     test = shlex.quote("import sys; sys.exit(sys.version_info < (3, 9))")
     script = (
-        f"{check}old=; for p in {shlex.join(names)}; do command -v \"$p\" >/dev/null 2>&1 || continue; "
+        f'{check}old=; for p in {shlex.join(names)}; do command -v "$p" >/dev/null 2>&1 || continue; '
         f'if "$p" -c {test} 2>/dev/null; then exec {prefix}"$p" -u -c {shlex.quote(BOOT)}; fi; '
         f'old=$p; done; if [ -n "$old" ]; then exec "$old" -c {shlex.quote(BOOT)}; fi; '
         f"echo SKERRY-NOPYTHON {shlex.join(names)}; exit 9"

@@ -66,11 +66,17 @@ def start(target: Target) -> Started:
     """
     how = login(target)
     try:
-        process = subprocess.Popen(_argv(target, how), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, start_new_session=True)
+        process = subprocess.Popen(
+            _argv(target, how),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
     except FileNotFoundError as error:
-        raise SkerryError("TARGET_019", f"there is no command {error.filename}", "apt-get install openssh-client",
-                          Exit.PREREQUISITE) from error
+        raise SkerryError(
+            "TARGET_019", f"there is no command {error.filename}", "apt-get install openssh-client", Exit.PREREQUISITE
+        ) from error
     errors: deque[str] = deque(maxlen=_WORDS_KEPT)
     if process.stderr is None or process.stdin is None:
         raise AssertionError("pipes were asked for")
@@ -80,8 +86,8 @@ def start(target: Target) -> Started:
     try:
         process.stdin.write(first + boot_line(secrets.token_hex(8), places(target)) + probe_zip())
         process.stdin.flush()
-    except BrokenPipeError:
-        pass  # it has ended already: what it said is read below
+    except BrokenPipeError:  # it has ended already: what it said is read below
+        errors.append("it ended before the probe was sent")
     said = _await_ready(process)
     if READY in said:
         return Started(process, errors, said.split(READY, 1)[1])
@@ -120,19 +126,43 @@ def _await_ready(process: subprocess.Popen[bytes]) -> bytes:
 
 #: (pattern in ssh's words, code, cause, remedy); the first that fits is taken.
 _SSH: tuple[tuple[str, str, str, str], ...] = (
-    (r"Could not resolve hostname|Name or service not known", "TARGET_002", "its address cannot be resolved",
-     "put its address into ansible_host"),
-    (r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed", "TARGET_005", "its host key has changed",
-     "when the host was made anew: ssh-keygen -R ADDRESS, then check and accept the new key; otherwise somebody is in between"),
-    (r"Host key verification failed|No .* host key is known|no matching host key", "TARGET_005", "its host key is not known",
-     "check the key and add it: ssh-keyscan ADDRESS >> ~/.ssh/known_hosts"),
-    (r"Permission denied \(|Too many authentication failures|no mutual signature|sign_and_send_pubkey",
-     "TARGET_004", "the login was refused", "check ansible_user and ansible_ssh_private_key_file; ssh-copy-id installs a key"),
-    (r"UNPROTECTED PRIVATE KEY FILE|bad permissions|Load key .*:", "TARGET_004", "the login key cannot be used",
-     "check the file that ansible_ssh_private_key_file names; its mode must be 0600"),
-    (r"Connection refused|timed out|No route to host|Network is unreachable|Connection closed by|Connection reset by|"
-     r"kex_exchange_identification|not responding|Broken pipe", "TARGET_003", "it cannot be reached",
-     "check that it is up and that its ssh port is open (skerry sandbox status, ping, ansible_port)"),
+    (
+        r"Could not resolve hostname|Name or service not known",
+        "TARGET_002",
+        "its address cannot be resolved",
+        "put its address into ansible_host",
+    ),
+    (
+        r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed",
+        "TARGET_005",
+        "its host key has changed",
+        "if the host was made anew: ssh-keygen -R ADDRESS, check the new key and accept it; else somebody is in between",
+    ),
+    (
+        r"Host key verification failed|No .* host key is known|no matching host key",
+        "TARGET_005",
+        "its host key is not known",
+        "check the key and add it: ssh-keyscan ADDRESS >> ~/.ssh/known_hosts",
+    ),
+    (
+        r"Permission denied \(|Too many authentication failures|no mutual signature|sign_and_send_pubkey",
+        "TARGET_004",
+        "the login was refused",
+        "check ansible_user and ansible_ssh_private_key_file; ssh-copy-id installs a key",
+    ),
+    (
+        r"UNPROTECTED PRIVATE KEY FILE|bad permissions|Load key .*:",
+        "TARGET_004",
+        "the login key cannot be used",
+        "check the file that ansible_ssh_private_key_file names; its mode must be 0600",
+    ),
+    (
+        r"Connection refused|timed out|No route to host|Network is unreachable|Connection closed by|Connection reset|"
+        r"kex_exchange_identification|not responding|Broken pipe",
+        "TARGET_003",
+        "it cannot be reached",
+        "check that it is up and that its ssh port is open (skerry sandbox status, ping, ansible_port)",
+    ),
 )
 
 
@@ -144,14 +174,26 @@ def _started_badly(said: str) -> tuple[str, str, str] | None:
     word, rest = found.groups()
     return {
         "NOPYTHON": ("TARGET_006", f"it has no Python ({rest})", "run playbooks/hosts.yml, which installs one"),
-        "OLD": ("TARGET_006", f"its Python is too old: {rest}",
-                "install Python 3.9 or newer and name it in ansible_python_interpreter"),
-        "NOBECOME": ("TARGET_007", f"it has no command {rest}",
-                     "install sudo and allow it for the login user, or log in as root"),
-        "DISK": ("TARGET_008", f"its disk is full: {rest}",
-                 "free space there, or name another directory with the host variable skerry_run_dir"),
-        "NODIR": ("TARGET_008", f"no directory for the probe can be made: {rest}",
-                  "name a writable one with the host variable skerry_run_dir"),
+        "OLD": (
+            "TARGET_006",
+            f"its Python is too old: {rest}",
+            "install Python 3.9 or newer and name it in ansible_python_interpreter",
+        ),
+        "NOBECOME": (
+            "TARGET_007",
+            f"it has no command {rest}",
+            "install sudo and allow it for the login user, or log in as root",
+        ),
+        "DISK": (
+            "TARGET_008",
+            f"its disk is full: {rest}",
+            "free space there, or name another directory with the host variable skerry_run_dir",
+        ),
+        "NODIR": (
+            "TARGET_008",
+            f"no directory for the probe can be made: {rest}",
+            "name a writable one with the host variable skerry_run_dir",
+        ),
         "DAMAGED": ("TARGET_009", "the probe came damaged", "run the same command again"),
     }.get(word)
 
@@ -161,19 +203,31 @@ def diagnose(target: Target, how: Login, said: str, errors: str, code: int) -> S
     host, exit_code = f"host {target.name}", Exit.UNREACHABLE
     if found := _started_badly(said):
         return SkerryError(found[0], f"{host}: {found[1]}", found[2], exit_code)
-    if how.become and re.search(r"a password is required|not in the sudoers|may not run sudo|not allowed to|"
-                                r"incorrect password|no password was provided|Sorry, try again|Authorization required", errors):
-        return SkerryError("TARGET_007", f"{host}: no {how.become[0]} rights for the login user: {errors.splitlines()[-1]}",
-                           "allow it with NOPASSWD in /etc/sudoers.d, or give ansible_become_password "
-                           "(from Ansible Vault or the environment)", exit_code)
+    if how.become and re.search(
+        r"a password is required|not in the sudoers|may not run sudo|not allowed to|"
+        r"incorrect password|no password was provided|Sorry, try again|Authorization required",
+        errors,
+    ):
+        return SkerryError(
+            "TARGET_007",
+            f"{host}: no {how.become[0]} rights for the login user: {errors.splitlines()[-1]}",
+            "allow it with NOPASSWD in /etc/sudoers.d, or give ansible_become_password "
+            "(from Ansible Vault or the environment)",
+            exit_code,
+        )
     last = next((line for line in reversed(errors.splitlines()) if line.strip()), "") or f"exit code {code}"
     for pattern, name, cause, remedy in _SSH:
         if re.search(pattern, errors):
-            return SkerryError(name, f"{host} ({how.address}): {cause}: {last}", remedy.replace("ADDRESS", how.address),
-                               exit_code)
+            return SkerryError(
+                name, f"{host} ({how.address}): {cause}: {last}", remedy.replace("ADDRESS", how.address), exit_code
+            )
     if "No space left on device" in errors or "ENOSPC" in errors:
         return SkerryError("TARGET_008", f"{host}: its disk is full: {last}", "free space there", exit_code)
     if target.local or code != 255:
         return SkerryError("TARGET_009", f"{host}: the probe did not start: {last}", "report this as a bug", exit_code)
-    return SkerryError("TARGET_003", f"{host} ({how.address}): it cannot be reached: {last}",
-                       "check that it is up and that its ssh port is open", exit_code)
+    return SkerryError(
+        "TARGET_003",
+        f"{host} ({how.address}): it cannot be reached: {last}",
+        "check that it is up and that its ssh port is open",
+        exit_code,
+    )

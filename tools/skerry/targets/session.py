@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -97,7 +99,7 @@ class ProbeSession:
                 self._heard = time.monotonic()
                 for header, payload in decoder.feed(data):
                     self._take(header, payload)
-        except (frames.Broken, OSError, ValueError) as error:
+        except (frames.FrameError, OSError, ValueError) as error:
             reason = f"the connection broke: {error}"
         self._lose(reason)
 
@@ -152,9 +154,12 @@ class ProbeSession:
     def _gone(self) -> SkerryError:
         words = next((line for line in reversed(self._errors) if line.strip()), "")
         cause = self._lost or "the probe did not say what it is"
-        return SkerryError("TARGET_020", f"host {self._target.name}: lost: {cause}{': ' + words if words else ''}",
-                           "check the host and its link, then run the same command again; the host cleans up by itself",
-                           Exit.UNREACHABLE)
+        return SkerryError(
+            "TARGET_020",
+            f"host {self._target.name}: lost: {cause}{': ' + words if words else ''}",
+            "check the host and its link, then run the same command again; the host cleans up by itself",
+            Exit.UNREACHABLE,
+        )
 
     def _write(self, header: dict[str, Any], payload: bytes = b"") -> None:
         data = frames.encode(header, payload)
@@ -184,13 +189,19 @@ class ProbeSession:
             del self._waiting[number]
         if waiting.fault is not None:
             fault = waiting.fault
-            raise SkerryError(fault["code"], f"host {self._target.name}: {fault['cause']}", fault["remedy"], Exit.FAILED)
+            raise SkerryError(
+                fault["code"], f"host {self._target.name}: {fault['cause']}", fault["remedy"], Exit.FAILED
+            )
         if waiting.result is not None:
             return waiting.result
         if not answered:
             self._write({"op": "cancel", "id": number})
-            raise SkerryError("TARGET_021", f"host {self._target.name}: no answer within {timeout:.0f} s",
-                              "look at the load of the host", Exit.FAILED)
+            raise SkerryError(
+                "TARGET_021",
+                f"host {self._target.name}: no answer within {timeout:.0f} s",
+                "look at the load of the host",
+                Exit.FAILED,
+            )
         raise self._gone()
 
     def _ask(self, header: dict[str, Any], timeout: float | None = 600.0) -> dict[str, Any]:
@@ -246,9 +257,15 @@ class ProbeSession:
             if entry.key == key:
                 if entry.available:
                     return entry
-                raise SkerryError("RUN_015", f"host {self._target.name} cannot run {key}: {entry.reason}",
-                                  "choose another rung with --rung", Exit.FAILED)
-        raise SkerryError("RUN_015", f"host {self._target.name} has no {key}", "choose another rung with --rung", Exit.FAILED)
+                raise SkerryError(
+                    "RUN_015",
+                    f"host {self._target.name} cannot run {key}: {entry.reason}",
+                    "choose another rung with --rung",
+                    Exit.FAILED,
+                )
+        raise SkerryError(
+            "RUN_015", f"host {self._target.name} has no {key}", "choose another rung with --rung", Exit.FAILED
+        )
 
     def _spec(self, spec: RunSpec, empty: bool = False) -> dict[str, Any]:
         """The probe's form of a spec; sends what it needs besides the program."""
@@ -256,9 +273,18 @@ class ProbeSession:
         if spec.stdin is not None:
             stdin = self.put_bytes(spec.stdin)
         fields: dict[str, Any] = {
-            "key": spec.key, "program": spec.program, "name": spec.name, "args": list(spec.args), "env": list(spec.env),
-            "stdin": stdin, "dirs": list(spec.dirs), "files": list(spec.files), "timeout": spec.timeout,
-            "memory": spec.memory, "output_limit": spec.output_limit, "empty": empty,
+            "key": spec.key,
+            "program": spec.program,
+            "name": spec.name,
+            "args": list(spec.args),
+            "env": list(spec.env),
+            "stdin": stdin,
+            "dirs": list(spec.dirs),
+            "files": list(spec.files),
+            "timeout": spec.timeout,
+            "memory": spec.memory,
+            "output_limit": spec.output_limit,
+            "empty": empty,
         }
         if spec.key.startswith("embedded/wasmtime/"):
             library = engines.wasmtime(self.facts.arch)
@@ -283,9 +309,21 @@ class ProbeSession:
         if foreign := answer.get("stderr_foreign"):
             stderr = stderr[:-foreign]
         return RunResult(
-            self._target.name, entry.rung, entry.engine, entry.version, entry.mode, answer.get("exit_code"),
-            answer.get("trap"), answer.get("limit"), stdout, stderr, answer.get("seconds", 0.0),
-            answer.get("memory_bytes"), answer.get("memory_source"), fault, answer.get("phases", {}),
+            self._target.name,
+            entry.rung,
+            entry.engine,
+            entry.version,
+            entry.mode,
+            answer.get("exit_code"),
+            answer.get("trap"),
+            answer.get("limit"),
+            stdout,
+            stderr,
+            answer.get("seconds", 0.0),
+            answer.get("memory_bytes"),
+            answer.get("memory_source"),
+            fault,
+            answer.get("phases", {}),
         )
 
     # -- sampling
@@ -318,10 +356,21 @@ class ProbeSession:
                 raise
             fault = Fault(error.code, error.cause, error.remedy)
         return Sample(
-            self._target.name, spec.run.key, answer.get("started_ns", 0), answer.get("cold_seconds", 0.0),
-            answer.get("seconds", 0.0), answer.get("exit_code"), answer.get("trap"), answer.get("limit"),
-            answer.get("stdout_digest", ""), answer.get("stdout_bytes", 0), answer.get("stderr_tail", ""),
-            answer.get("pss_bytes"), answer.get("cgroup_peak_bytes"), answer.get("phases", {}), fault,
+            self._target.name,
+            spec.run.key,
+            answer.get("started_ns", 0),
+            answer.get("cold_seconds", 0.0),
+            answer.get("seconds", 0.0),
+            answer.get("exit_code"),
+            answer.get("trap"),
+            answer.get("limit"),
+            answer.get("stdout_digest", ""),
+            answer.get("stdout_bytes", 0),
+            answer.get("stderr_tail", ""),
+            answer.get("pss_bytes"),
+            answer.get("cgroup_peak_bytes"),
+            answer.get("phases", {}),
+            fault,
         )
 
     def release(self, spec: SampleSpec) -> None:
@@ -338,18 +387,14 @@ class ProbeSession:
             return
         self._closing.set()
         if self._lost is None:
-            try:
+            with contextlib.suppress(SkerryError):  # lost meanwhile: the host cleans up by itself
                 self._write({"op": "bye"})
-            except SkerryError:
-                pass  # lost meanwhile: the host cleans up by itself
         if self._process.stdin is not None:
-            try:
+            with contextlib.suppress(BrokenPipeError):  # what could not be written is of no use any more
                 self._process.stdin.close()
-            except BrokenPipeError:
-                pass  # what could not be written is of no use any more
         try:
             self._process.wait(20)
-        except Exception:
+        except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 

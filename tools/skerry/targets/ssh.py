@@ -53,12 +53,17 @@ def truth(value: Any, default: bool) -> bool:
 def _plain(target: Target, name: str) -> str:
     value = _text(target.variables, name)
     if isinstance(target.variables.get(name), dict):
-        raise SkerryError("TARGET_018", f"host {target.name}: {name} is encrypted and Ansible has no vault password here",
-                          "set ANSIBLE_VAULT_PASSWORD_FILE")
+        raise SkerryError(
+            "TARGET_018",
+            f"host {target.name}: {name} is encrypted and Ansible has no vault password here",
+            "set ANSIBLE_VAULT_PASSWORD_FILE",
+        )
     if "{{" in value or "{%" in value:
         raise SkerryError(
-            "TARGET_011", f"host {target.name}: {name} is a template that only Ansible can fill: {value}",
-            "give it a plain value, or compute it with an inventory plugin (ansible.builtin.constructed)")
+            "TARGET_011",
+            f"host {target.name}: {name} is a template that only Ansible can fill: {value}",
+            "give it a plain value, or compute it with an inventory plugin (ansible.builtin.constructed)",
+        )
     return value
 
 
@@ -68,8 +73,11 @@ def ssh_command(target: Target) -> tuple[str, ...]:
     Host keys are checked unless the inventory itself turns that off; no password is ever asked for.
     """
     if "ansible_password" in target.variables or "ansible_ssh_pass" in target.variables:
-        raise SkerryError("TARGET_012", f"host {target.name}: login by password is not supported",
-                          "install a key with ssh-copy-id and name it in ansible_ssh_private_key_file")
+        raise SkerryError(
+            "TARGET_012",
+            f"host {target.name}: login by password is not supported",
+            "install a key with ssh-copy-id and name it in ansible_ssh_private_key_file",
+        )
     command = [_text(target.variables, "ansible_ssh_executable") or "ssh", "-T"]
     if port := _text(target.variables, "ansible_port", "ansible_ssh_port"):
         command += ["-p", port]
@@ -79,13 +87,24 @@ def ssh_command(target: Target) -> tuple[str, ...]:
         command += ["-i", str(Path(key).expanduser())]
     for name in ("ansible_ssh_common_args", "ansible_ssh_extra_args"):
         command += shlex.split(_plain(target, name))
-    if not truth(target.variables.get("ansible_host_key_checking", target.variables.get("ansible_ssh_host_key_checking")),
-                 True):
+    if not truth(
+        target.variables.get("ansible_host_key_checking", target.variables.get("ansible_ssh_host_key_checking")), True
+    ):
         command += ["-o", "StrictHostKeyChecking=no"]
     # OpenSSH takes the first value that it meets: these come last and give way to the inventory's.
-    defaults = {"BatchMode": "yes", "StrictHostKeyChecking": "yes", "ConnectTimeout": str(CONNECT_TIMEOUT),
-                "ServerAliveInterval": "5", "ServerAliveCountMax": "4", "ControlMaster": "no", "ControlPath": "none",
-                "ForwardAgent": "no", "ForwardX11": "no", "ClearAllForwardings": "yes", "LogLevel": "ERROR"}
+    defaults = {
+        "BatchMode": "yes",
+        "StrictHostKeyChecking": "yes",
+        "ConnectTimeout": str(CONNECT_TIMEOUT),
+        "ServerAliveInterval": "5",
+        "ServerAliveCountMax": "4",
+        "ControlMaster": "no",
+        "ControlPath": "none",
+        "ForwardAgent": "no",
+        "ForwardX11": "no",
+        "ClearAllForwardings": "yes",
+        "LogLevel": "ERROR",
+    }
     for key, value in defaults.items():
         command += ["-o", f"{key}={value}"]
     return (*command, "--", _text(target.variables, "ansible_host", "ansible_ssh_host") or target.name)
@@ -132,7 +151,15 @@ def login(target: Target) -> Login:
     if target.local:
         return Login((), become, password, "this machine")
     if connection not in ("", "ssh", "ansible.builtin.ssh", "smart", "paramiko", "paramiko_ssh"):
-        raise SkerryError("TARGET_010", f"host {target.name}: connection {connection} is not supported",
-                          "use ssh, or local for this machine", Exit.USAGE)
-    return Login(ssh_command(target), become, password,
-                 _text(target.variables, "ansible_host", "ansible_ssh_host") or target.name)
+        raise SkerryError(
+            "TARGET_010",
+            f"host {target.name}: connection {connection} is not supported",
+            "use ssh, or local for this machine",
+            Exit.USAGE,
+        )
+    return Login(
+        ssh_command(target),
+        become,
+        password,
+        _text(target.variables, "ansible_host", "ansible_ssh_host") or target.name,
+    )

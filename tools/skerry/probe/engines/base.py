@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional, Protocol
+from typing import Protocol
 
 
 @dataclass
@@ -28,11 +28,11 @@ class Outcome:
     loaded_ns: int = 0
     instantiated_ns: int = 0
     end_ns: int = 0
-    exit_code: Optional[int] = None
-    trap: Optional[str] = None
-    error: Optional[str] = None
+    exit_code: int | None = None
+    trap: str | None = None
+    error: str | None = None
     message: str = ""
-    pss: Optional[int] = None
+    pss: int | None = None
 
 
 class EngineError(Exception):
@@ -49,5 +49,5 @@ class Engine(Protocol):
         ...
 
     def invoke(self, module: Path, mode: str, wasi: Wasi, measure: bool) -> Outcome:
-        """Load ``module`` (what `compile` wrote when the mode is ``aot``, the wasm file otherwise) and run ``_start``."""
+        """Load ``module`` (for mode ``aot`` what `compile` wrote, else the wasm file) and run ``_start``."""
         ...

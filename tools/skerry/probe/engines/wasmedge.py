@@ -6,9 +6,9 @@ import ctypes
 import glob
 import os
 import time
-from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_uint32, c_void_p
+from ctypes import POINTER, c_bool, c_char_p, c_int, c_uint32, c_void_p
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from ..memory import pss
 from ..traps import UNKNOWN, from_text
@@ -27,7 +27,7 @@ _PLACES = (
 )
 
 
-def find_library(section: Optional[dict[str, Any]]) -> Optional[str]:
+def find_library(section: dict[str, Any] | None) -> str | None:
     """Path of libwasmedge: the proved one of the fact file's section; where no role ran, the one that is installed."""
     if section is not None:
         entry = (section.get("runtimes") or {}).get("wasmedge") or {}
@@ -94,7 +94,7 @@ class WasmEdge:
             raise EngineError(self._message(result))
 
     def _message(self, result: _Result) -> str:
-        return "%s (0x%x)" % (self.c.WasmEdge_ResultGetMessage(result).decode(), result.code)
+        return f"{self.c.WasmEdge_ResultGetMessage(result).decode()} (0x{result.code:x})"
 
     def compiles(self, wasm: Path, out: Path) -> bool:
         """Whether this build has the ahead-of-time compiler: told by compiling ``wasm``."""
@@ -147,8 +147,8 @@ class WasmEdge:
     def _world(self, machine: int, wasi: Wasi) -> int:
         world = self.c.WasmEdge_VMGetImportModuleContext(machine, _WASI)
         args, arg_count = _strings(wasi.argv)
-        env, env_count = _strings(["%s=%s" % pair for pair in wasi.env])
-        dirs, dir_count = _strings(["%s:%s" % (guest, host) for host, guest in wasi.dirs])
+        env, env_count = _strings(["{}={}".format(*pair) for pair in wasi.env])
+        dirs, dir_count = _strings([f"{guest}:{host}" for host, guest in wasi.dirs])
         self.c.WasmEdge_ModuleInstanceInitWASI(world, args, arg_count, env, env_count, dirs, dir_count)
         return int(world)
 

@@ -11,7 +11,7 @@ import os
 import time
 from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_size_t, c_uint8, c_uint64, c_void_p
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from ..memory import pss
 from ..traps import UNKNOWN, WASMTIME_CODES, from_text
@@ -61,7 +61,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "wasmtime_linker_instantiate": (c_void_p, [c_void_p, c_void_p, c_void_p, POINTER(_Instance), POINTER(c_void_p)]),
     "wasmtime_instance_export_get": (c_bool, [c_void_p, POINTER(_Instance), c_char_p, c_size_t, POINTER(_Extern)]),
     "wasmtime_func_call": (
-        c_void_p, [c_void_p, POINTER(_Func), c_void_p, c_size_t, c_void_p, c_size_t, POINTER(c_void_p)]
+        c_void_p,
+        [c_void_p, POINTER(_Func), c_void_p, c_size_t, c_void_p, c_size_t, POINTER(c_void_p)],
     ),
     "wasi_config_new": (c_void_p, []),
     "wasi_config_set_argv": (c_bool, [c_void_p, c_size_t, POINTER(c_char_p)]),
@@ -103,7 +104,7 @@ class Wasmtime:
         self.c.wasmtime_error_delete(error)
         return self._take(vector)
 
-    def _check(self, error: Optional[int]) -> None:
+    def _check(self, error: int | None) -> None:
         if error:
             raise EngineError(self._message(error))
 
@@ -142,7 +143,7 @@ class Wasmtime:
         c.wasi_config_inherit_stdout(config)
         for host, guest in wasi.dirs:
             if not c.wasi_config_preopen_dir(config, host.encode(), guest.encode(), True):
-                raise EngineError("directory %s cannot be opened" % host)
+                raise EngineError(f"directory {host} cannot be opened")
         return int(config)
 
     def invoke(self, module: Path, mode: str, wasi: Wasi, measure: bool) -> Outcome:
@@ -185,7 +186,7 @@ class Wasmtime:
         else:
             self._check(error)
 
-    def _ended(self, error: Optional[int], trap: c_void_p, outcome: Outcome) -> None:
+    def _ended(self, error: int | None, trap: c_void_p, outcome: Outcome) -> None:
         if trap:
             code = c_uint8()
             vector = _Vec()

@@ -6,11 +6,11 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Optional
+from typing import Any
 
 from .. import elf
 from ..cgroups import Cgroups, Group
-from ..faults import ProbeFault, disk_full
+from ..faults import ProbeError, disk_full
 from ..procs import Ended, Limits, Take
 from ..store import Store
 from ..traps import from_signal
@@ -31,7 +31,7 @@ class Host:
     cgroups: Cgroups
     facts: dict[str, Any]
 
-    def section(self, role: str) -> Optional[dict[str, Any]]:
+    def section(self, role: str) -> dict[str, Any] | None:
         """What a role wrote into the fact file; None when it never ran here."""
         found = self.facts["fact_file"].get(role)
         return found if isinstance(found, dict) else None
@@ -46,13 +46,13 @@ class Spec:
     name: str = "program"
     args: list[str] = field(default_factory=list)
     env: list[list[str]] = field(default_factory=list)
-    stdin: Optional[str] = None
+    stdin: str | None = None
     dirs: list[list[str]] = field(default_factory=list)
     files: list[list[str]] = field(default_factory=list)
-    timeout: Optional[float] = None
-    memory: Optional[int] = None
-    output_limit: Optional[int] = None
-    library: Optional[str] = None
+    timeout: float | None = None
+    memory: int | None = None
+    output_limit: int | None = None
+    library: str | None = None
     library_version: str = ""
     empty: bool = False
     placement: dict[str, Any] = field(default_factory=dict)
@@ -74,10 +74,20 @@ class Spec:
         return Limits(self.timeout, self.memory, self.output_limit)
 
 
-def capability(rung: str, engine: str, version: str, mode: str, reason: Optional[str] = None, **more: Any) -> dict[str, Any]:
+def capability(
+    rung: str, engine: str, version: str, mode: str, reason: str | None = None, **more: Any
+) -> dict[str, Any]:
     """The fields of `skerry.targets.api.Capability`; available when there is no reason against it."""
     payload = "native" if engine == "native" else "wasm"
-    base = {"rung": rung, "engine": engine, "version": version, "mode": mode, "payload": payload, "via": "", "default": True}
+    base = {
+        "rung": rung,
+        "engine": engine,
+        "version": version,
+        "mode": mode,
+        "payload": payload,
+        "via": "",
+        "default": True,
+    }
     return {**base, "available": reason is None, "reason": reason, **more}
 
 
@@ -85,22 +95,22 @@ def capability(rung: str, engine: str, version: str, mode: str, reason: Optional
 class Result:
     """What one run came to; becomes the header of the answer."""
 
-    exit_code: Optional[int] = None
-    trap: Optional[str] = None
-    limit: Optional[str] = None
+    exit_code: int | None = None
+    trap: str | None = None
+    limit: str | None = None
     started_ns: int = 0
     cold_seconds: float = 0.0
     seconds: float = 0.0
     phases: dict[str, float] = field(default_factory=dict)
-    memory_bytes: Optional[int] = None
-    memory_source: Optional[str] = None
-    pss_bytes: Optional[int] = None
-    cgroup_peak_bytes: Optional[int] = None
+    memory_bytes: int | None = None
+    memory_source: str | None = None
+    pss_bytes: int | None = None
+    cgroup_peak_bytes: int | None = None
     #: Bytes at the end of standard error that are the engine's words about the trap, not the program's.
     stderr_foreign: int = 0
     message: str = ""
 
-    def account(self, ended_pss: Optional[int], maxrss: Optional[int], group: Optional[Group]) -> None:
+    def account(self, ended_pss: int | None, maxrss: int | None, group: Group | None) -> None:
         """Fill the memory fields from the best source there is."""
         self.pss_bytes = ended_pss
         if group is not None:
@@ -111,7 +121,7 @@ class Result:
                 return
 
 
-def from_ended(ended: Ended, group: Optional[Group]) -> Result:
+def from_ended(ended: Ended, group: Group | None) -> Result:
     """The result of a child process: times, exit code or signal, memory."""
     result = Result(ended.exit_code, None, ended.limit, ended.go_ns)
     end = ended.end_ns
@@ -137,7 +147,7 @@ class Slot:
 
     def __init__(self, host: Host, spec: Spec) -> None:
         self.host, self.spec = host, spec
-        self.directory = host.work / ("slot-%d" % os.getpid())
+        self.directory = host.work / f"slot-{os.getpid()}"
         self.directory.mkdir(exist_ok=True)
         self.dirs = self._directories()
 
@@ -146,14 +156,17 @@ class Slot:
         pairs: list[tuple[str, str]] = []
         for host, guest in self.spec.dirs:
             if not os.path.isdir(host):
-                raise ProbeFault("RUN_007", "%s is no directory on the host" % host,
-                                 "--dir HOST_DIR::GUEST_DIR names a directory of the host where the module runs")
+                raise ProbeError(
+                    "RUN_007",
+                    f"{host} is no directory on the host",
+                    "--dir HOST_DIR::GUEST_DIR names a directory of the host where the module runs",
+                )
             pairs.append((os.path.realpath(host), guest))
         private: dict[str, str] = {}
         for path, digest in self.spec.files:
             parent, name = str(PurePosixPath(path).parent), PurePosixPath(path).name
             if parent not in private:
-                private[parent] = str(self.directory / ("files-%d" % len(private)))
+                private[parent] = str(self.directory / f"files-{len(private)}")
                 os.mkdir(private[parent], 0o755)
             self._place(digest, Path(private[parent], name))
         return pairs + [(host, guest) for guest, host in private.items()]
@@ -176,8 +189,11 @@ class Slot:
         if self.spec.engine == "native":
             native = elf.empty_program(self.host.facts["arch"])
             if native is None:
-                raise ProbeFault("RUN_014", "no empty program is known for %s" % self.host.facts["arch"],
-                                 "measure this host without the harness's floor")
+                raise ProbeError(
+                    "RUN_014",
+                    "no empty program is known for {}".format(self.host.facts["arch"]),
+                    "measure this host without the harness's floor",
+                )
             data = native
         digest = self.host.store.add(data)
         path = self.host.store.path(digest)
@@ -190,7 +206,7 @@ class Slot:
             return os.open(os.devnull, os.O_RDONLY)
         return os.open(self.host.store.path(self.spec.stdin), os.O_RDONLY)
 
-    def watch(self, memory: bool, group: Optional[Group]) -> float:
+    def watch(self, memory: bool, group: Group | None) -> float:
         """Seconds between two looks at proportional set sizes."""
         if memory:
             return WATCH
@@ -215,7 +231,7 @@ class Rung:
         raise NotImplementedError
 
     def open(self, host: Host, spec: Spec) -> Slot:
-        """Make a spec ready. Raises ProbeFault."""
+        """Make a spec ready. Raises ProbeError."""
         raise NotImplementedError
 
     def sweep(self, session: str, work: Path) -> None:

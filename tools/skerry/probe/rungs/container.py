@@ -1,8 +1,7 @@
-"""A container under Docker: the module through an OCI runtime that runs wasm, and the native control through the default one."""
+"""A container under Docker: the module through an OCI runtime that runs wasm, the native control through runc."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import select
@@ -11,12 +10,13 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
-from .. import images, memory as sizes
+from .. import images
+from .. import memory as sizes
 from ..cgroups import Group
 from ..docker_api import LABEL, Docker, DockerError, connect
-from ..faults import ProbeFault
+from ..faults import ProbeError
 from ..procs import CHUNK, Take
 from ..traps import UNKNOWN, from_signal, from_text
 from .base import Host, Result, Rung, Slot, Spec, capability
@@ -31,7 +31,7 @@ _SIGNALS = {128 + number: number for number in (4, 6, 7, 8, 11)}
 _USED = "docker-used"
 
 
-def crun_engine(host: Host, docker: Docker) -> tuple[Optional[str], str, str, Optional[str]]:
+def crun_engine(host: Host, docker: Docker) -> tuple[str | None, str, str, str | None]:
     """(engine, its version, crun's version, reason): which wasm engine crun has under this Docker."""
     runtimes = (docker.request("GET", "/info", "say what it is") or {}).get("Runtimes") or {}
     if "crun" not in runtimes:
@@ -40,14 +40,15 @@ def crun_engine(host: Host, docker: Docker) -> tuple[Optional[str], str, str, Op
     if section is not None:
         entry = (section.get("runtimes") or {}).get("crun") or {}
         if not entry.get("proved"):
-            return None, "", "", "crun did not pass its wasm probe: %s" % entry.get("error", "it was not probed")
+            return None, "", "", "crun did not pass its wasm probe: {}".format(entry.get("error", "it was not probed"))
         return entry.get("engine"), str(entry.get("engine_version") or ""), str(entry.get("version") or ""), None
     path = runtimes["crun"].get("path") or "crun"
     found = shutil.which(path)
     if found is None:
-        return None, "", "", "%s is not there" % path
-    said = subprocess.run([found, "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20,
-                          check=False).stdout.decode("utf-8", "replace")
+        return None, "", "", f"{path} is not there"
+    said = subprocess.run(
+        [found, "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20, check=False
+    ).stdout.decode("utf-8", "replace")
     version = re.search(r"version (\S+)", said)
     engine = re.search(r"\+WASM:(\w+)", said)
     if engine is None:
@@ -92,7 +93,7 @@ class Attached:
         except OSError:  # the program has ended without reading it all
             self.sending = False
 
-    def read(self) -> Optional[list[tuple[str, bytes]]]:
+    def read(self) -> list[tuple[str, bytes]] | None:
         """What has come: (stream, bytes); None at the end."""
         try:
             data = self.link.recv(CHUNK)
@@ -116,14 +117,14 @@ class Attached:
 class _Run:
     """One container from its creation to its end."""
 
-    def __init__(self, slot: _ContainerSlot, take: Take, memory: bool, group: Optional[Group]) -> None:
+    def __init__(self, slot: _ContainerSlot, take: Take, memory: bool, group: Group | None) -> None:
         self.slot, self.take, self.memory, self.group = slot, take, memory, group
         self.result = Result()
-        self.first_ns: Optional[int] = None
+        self.first_ns: int | None = None
         self.seen = 0
         self.pss = 0
         self.container = ""
-        self.status: Optional[int] = None
+        self.status: int | None = None
 
     def go(self) -> Result:
         docker, result = self.slot.docker, self.result
@@ -134,10 +135,10 @@ class _Run:
             result.started_ns = time.monotonic_ns()
             self.container = docker.request("POST", "/containers/create", "create the container", body)["Id"]
             created = time.monotonic_ns()
-            link, rest = docker.open("/containers/%s/attach?stream=1&stdin=1&stdout=1&stderr=1" % self.container, True)
-            waiter, _ = docker.open("/containers/%s/wait?condition=next-exit" % self.container, False)
+            link, rest = docker.open(f"/containers/{self.container}/attach?stream=1&stdin=1&stdout=1&stderr=1", True)
+            waiter, _ = docker.open(f"/containers/{self.container}/wait?condition=next-exit", False)
             links = [link, waiter]
-            docker.request("POST", "/containers/%s/start" % self.container, "start the container")
+            docker.request("POST", f"/containers/{self.container}/start", "start the container")
             started = time.monotonic_ns()
             self._pump(Attached(link, rest, stdin), waiter)
             end = time.monotonic_ns()
@@ -175,7 +176,7 @@ class _Run:
                     open_ends.discard(fd)
             self._look(deadline, limits.output)
 
-    def _pause(self, deadline: Optional[float]) -> Optional[float]:
+    def _pause(self, deadline: float | None) -> float | None:
         waits = [] if deadline is None or self.result.limit else [max(0.0, deadline - time.monotonic())]
         if self.memory:
             waits.append(0.002)
@@ -195,7 +196,7 @@ class _Run:
                 self.take(stream, data[:room])
         return True
 
-    def _look(self, deadline: Optional[float], output: Optional[int]) -> None:
+    def _look(self, deadline: float | None, output: int | None) -> None:
         if self.memory and self.group is not None:
             self.pss = max(self.pss, sizes.total(self.group.pids()))
         if self.result.limit is not None or self.status is not None:
@@ -209,7 +210,7 @@ class _Run:
 
     def _kill(self) -> None:
         try:
-            self.slot.docker.request("POST", "/containers/%s/kill" % self.container, "kill the container")
+            self.slot.docker.request("POST", f"/containers/{self.container}/kill", "kill the container")
         except DockerError as error:
             if error.status not in (404, 409):  # it has ended by itself meanwhile
                 raise
@@ -218,9 +219,13 @@ class _Run:
         result = self.result
         go, first = result.started_ns, min(self.first_ns or end, end)
         result.cold_seconds, result.seconds = (first - go) / 1e9, (end - go) / 1e9
-        result.phases = {"create": (created - go) / 1e9, "start": (started - created) / 1e9,
-                         "first_byte": max(0, first - started) / 1e9, "exit": (end - max(first, started)) / 1e9}
-        state = self.slot.docker.request("GET", "/containers/%s/json" % self.container, "describe the container")["State"]
+        result.phases = {
+            "create": (created - go) / 1e9,
+            "start": (started - created) / 1e9,
+            "first_byte": max(0, first - started) / 1e9,
+            "exit": (end - max(first, started)) / 1e9,
+        }
+        state = self.slot.docker.request("GET", f"/containers/{self.container}/json", "describe the container")["State"]
         killed = bool(state.get("OOMKilled")) or (self.group is not None and self.group.oom_kills() > 0)
         if result.limit is None and killed:
             result.limit = "memory"
@@ -234,23 +239,23 @@ class _ContainerSlot(Slot):
         super().__init__(host, spec)
         docker, reason = connect()
         if docker is None:
-            raise ProbeFault("RUN_021", reason or "no Docker", "run the role docker on this host")
+            raise ProbeError("RUN_021", reason or "no Docker", "run the role docker on this host")
         self.docker = docker
         (host.work / _USED).touch()
         self.cgroupfs = (docker.request("GET", "/info", "say what it is") or {}).get("CgroupDriver") == "cgroupfs"
         self.name = re.sub(r"[^A-Za-z0-9_.-]", "_", spec.name) or "program"
-        self.tag = "skerry.local/run-%s:%d" % (host.session, os.getpid())
+        self.tag = f"skerry.local/run-{host.session}:{os.getpid()}"
         data = self.program().read_bytes()
         image = images.archive(self.tag, self.name, data, host.facts["arch"], {LABEL: host.session})
         docker.request("POST", "/images/load?quiet=1", "load the image", raw=image)
 
-    def body(self, group: Optional[Group]) -> dict[str, Any]:
+    def body(self, group: Group | None) -> dict[str, Any]:
         """What Docker is asked to create."""
         spec = self.spec
         config: dict[str, Any] = {
             "NetworkMode": "none",
             "LogConfig": {"Type": "none"},
-            "Binds": ["%s:%s" % pair for pair in self.dirs],
+            "Binds": ["{}:{}".format(*pair) for pair in self.dirs],
             "Runtime": "runc" if spec.engine == "native" else "crun",
         }
         if spec.engine != "native":
@@ -260,9 +265,17 @@ class _ContainerSlot(Slot):
         if spec.memory is not None:
             config.update(Memory=spec.memory, MemorySwap=spec.memory)
         return {
-            "Image": self.tag, "Entrypoint": ["/" + self.name], "Cmd": spec.args, "Env": ["%s=%s" % (k, v) for k, v in spec.env],
-            "AttachStdin": True, "AttachStdout": True, "AttachStderr": True, "OpenStdin": True, "StdinOnce": True,
-            "Labels": {LABEL: self.host.session}, "HostConfig": config,
+            "Image": self.tag,
+            "Entrypoint": ["/" + self.name],
+            "Cmd": spec.args,
+            "Env": [f"{k}={v}" for k, v in spec.env],
+            "AttachStdin": True,
+            "AttachStdout": True,
+            "AttachStderr": True,
+            "OpenStdin": True,
+            "StdinOnce": True,
+            "Labels": {LABEL: self.host.session},
+            "HostConfig": config,
         }
 
     def once(self, take: Take, memory: bool) -> Result:
@@ -297,7 +310,7 @@ def judge(result: Result, wasm: bool, said: str, tail: str) -> None:
     """Tell a trap and a refusal from an exit.
 
     Raises:
-        ProbeFault: the engine refused the module.
+        ProbeError: the engine refused the module.
     """
     if result.limit is not None or not result.exit_code:
         return
@@ -325,17 +338,23 @@ class Container(Rung):
         """See `Rung.capabilities`."""
         docker, reason = connect()
         if docker is None:
-            return [capability(self.name, "native", "", "native", reason),
-                    capability(self.name, "wasmedge", "", "interpreter", reason)]
+            return [
+                capability(self.name, "native", "", "native", reason),
+                capability(self.name, "wasmedge", "", "interpreter", reason),
+            ]
         try:
             engine, version, crun, lacking = crun_engine(host, docker)
             runc = docker.request("GET", "/version", "say its version") or {}
-        except ProbeFault as fault:
-            return [capability(self.name, "native", "", "native", fault.cause),
-                    capability(self.name, "wasmedge", "", "interpreter", fault.cause)]
+        except ProbeError as fault:
+            return [
+                capability(self.name, "native", "", "native", fault.cause),
+                capability(self.name, "wasmedge", "", "interpreter", fault.cause),
+            ]
         parts = {part.get("Name"): part.get("Version") for part in runc.get("Components", [])}
-        native = capability(self.name, "native", "", "native", via="runc %s" % parts.get("runc", ""))
-        wasm = capability(self.name, engine or "wasmedge", version, "interpreter", lacking, via=("crun " + crun).strip())
+        native = capability(self.name, "native", "", "native", via="runc {}".format(parts.get("runc", "")))
+        wasm = capability(
+            self.name, engine or "wasmedge", version, "interpreter", lacking, via=("crun " + crun).strip()
+        )
         return [native, wasm]
 
     def open(self, host: Host, spec: Spec) -> Slot:

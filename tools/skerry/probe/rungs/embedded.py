@@ -11,14 +11,14 @@ import json
 import os
 import platform
 from pathlib import Path
-from typing import Any, NoReturn, Optional
+from typing import Any, NoReturn
 
 from .. import elf
 from .. import memory as sizes
 from ..engines.base import Engine, EngineError, Outcome, Wasi
 from ..engines.wasmedge import WasmEdge, find_library
 from ..engines.wasmtime import Wasmtime
-from ..faults import ProbeFault
+from ..faults import ProbeError
 from ..procs import Limits, Take, execute
 from .base import Host, Result, Rung, Slot, Spec, capability, from_ended
 from .outcomes import fill, refused
@@ -31,7 +31,7 @@ def load(host: Host, spec: Spec) -> Engine:
     """The engine's library in this process.
 
     Raises:
-        ProbeFault: it cannot be loaded on this host.
+        ProbeError: it cannot be loaded on this host.
     """
     try:
         if spec.engine == "wasmtime":
@@ -39,8 +39,11 @@ def load(host: Host, spec: Spec) -> Engine:
         found = find_library(host.section("wasm_runtime"))
         return WasmEdge(found or "libwasmedge.so.0")
     except (OSError, AttributeError) as error:
-        raise ProbeFault("RUN_013", "the %s library cannot be loaded: %s" % (spec.engine, error),
-                         "install a C library that it fits, or leave the rung embedded out with --rung") from error
+        raise ProbeError(
+            "RUN_013",
+            f"the {spec.engine} library cannot be loaded: {error}",
+            "install a C library that it fits, or leave the rung embedded out with --rung",
+        ) from error
 
 
 def report_of(outcome: Outcome, **more: Any) -> bytes:
@@ -57,7 +60,7 @@ class _EmbeddedSlot(Slot):
         if spec.mode == "aot":
             self.module = self._compile(self.module, "module.aot")
             self.empty = self._compile(self.empty, "empty.aot")
-        self.resident: Optional[Resident] = None
+        self.resident: Resident | None = None
 
     def _compile(self, wasm: Path, name: str) -> Path:
         """Compile in a child: a compiler that fails, or eats the machine, does it there."""
@@ -80,8 +83,11 @@ class _EmbeddedSlot(Slot):
             if group is not None:
                 group.remove()
         if ended.report or not out.exists():
-            raise refused(ended.report.decode("utf-8", "replace") or words.decode("utf-8", "replace")
-                          or "its compiler ended with %s" % (ended.limit or ended.signal or ended.exit_code))
+            raise refused(
+                ended.report.decode("utf-8", "replace")
+                or words.decode("utf-8", "replace")
+                or "its compiler ended with %s" % (ended.limit or ended.signal or ended.exit_code)
+            )
         return out
 
     def warm(self) -> None:
@@ -118,7 +124,7 @@ class _EmbeddedSlot(Slot):
         if ended.limit is None and ended.signal is None:
             outcome = json.loads(ended.report or b"null")
             if outcome is None:
-                raise refused("it ended without an answer (exit code %s)" % ended.exit_code)
+                raise refused(f"it ended without an answer (exit code {ended.exit_code})")
             fill(result, outcome)
             if outcome["before"] is not None:
                 peak = max(ended.pss or 0, outcome["pss"] or 0)
@@ -152,11 +158,17 @@ class Embedded(Rung):
         try:
             engine = WasmEdge(path)
         except (OSError, AttributeError) as error:
-            return [capability(self.name, "wasmedge", "", "interpreter", "%s: %s" % (path, error))]
+            return [capability(self.name, "wasmedge", "", "interpreter", f"{path}: {error}")]
         empty = host.store.path(host.store.add(elf.EMPTY_WASM))
-        aot = None if engine.compiles(empty, host.work / "compiles.so") else "%s was built without the ahead-of-time compiler" % path
-        return [capability(self.name, "wasmedge", engine.version, "interpreter"),
-                capability(self.name, "wasmedge", engine.version, "aot", aot, default=False)]
+        aot = (
+            None
+            if engine.compiles(empty, host.work / "compiles.so")
+            else f"{path} was built without the ahead-of-time compiler"
+        )
+        return [
+            capability(self.name, "wasmedge", engine.version, "interpreter"),
+            capability(self.name, "wasmedge", engine.version, "aot", aot, default=False),
+        ]
 
     def open(self, host: Host, spec: Spec) -> Slot:
         """See `Rung.open`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Optional
+from typing import Any
 
 from ..procs import Take, exec_child, execute
 from .base import Host, Result, Rung, Slot, Spec, capability, from_ended
@@ -13,12 +13,13 @@ def map_arguments(args: list[str], dirs: list[tuple[str, str]]) -> list[str]:
     """Guest paths in arguments become the host's: a native program has no preopened directories."""
     mapped = []
     for arg in args:
+        place = arg
         for host, guest in sorted(dirs, key=lambda pair: -len(pair[1])):
             base = guest.rstrip("/")
             if arg == guest or arg.startswith(base + "/"):
-                arg = host + arg[len(base) :] if arg != guest else host
+                place = host if arg == guest else host + arg[len(base) :]
                 break
-        mapped.append(arg)
+        mapped.append(place)
     return mapped
 
 
@@ -27,7 +28,7 @@ class _NativeSlot(Slot):
         """See `Slot.once`."""
         spec = self.spec
         argv = [spec.name, *map_arguments(spec.args, self.dirs)]
-        child = exec_child(str(self.program()), argv, dict((k, v) for k, v in spec.env))
+        child = exec_child(str(self.program()), argv, dict(spec.env))
         group = self.host.cgroups.new(spec.memory)
         stdin = self.stdin()
         try:
@@ -46,9 +47,9 @@ class Native(Rung):
 
     def capabilities(self, host: Host) -> list[dict[str, Any]]:
         """See `Rung.capabilities`."""
-        reason: Optional[str] = None
+        reason: str | None = None
         if os.statvfs(host.work).f_flag & os.ST_NOEXEC:
-            reason = "%s is mounted noexec; set skerry_run_dir" % host.work
+            reason = f"{host.work} is mounted noexec; set skerry_run_dir"
         return [capability(self.name, "native", "", "native", reason)]
 
     def open(self, host: Host, spec: Spec) -> Slot:

@@ -7,9 +7,9 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
-from ..faults import ProbeFault
+from ..faults import ProbeError
 from ..hostinfo import find_command
 from ..procs import Limits, Take, exec_child, execute
 from ..traps import UNKNOWN, from_text
@@ -28,21 +28,31 @@ REFUSALS = re.compile(
 )
 
 
-def installed(host: Host, engine: str) -> tuple[Optional[str], str, Optional[str]]:
+def installed(host: Host, engine: str) -> tuple[str | None, str, str | None]:
     """(command, version, reason): from the fact file; where no role ran, what PATH has."""
     section = host.section("wasm_runtime")
     if section is not None:
         entry = (section.get("runtimes") or {}).get(engine)
         if not entry:
-            return None, "", "the role wasm_runtime did not install %s here" % engine
+            return None, "", f"the role wasm_runtime did not install {engine} here"
         if not entry.get("proved"):
-            return None, str(entry.get("version") or ""), "%s did not pass its probe: %s" % (engine, entry.get("error"))
+            return (
+                None,
+                str(entry.get("version") or ""),
+                "{} did not pass its probe: {}".format(engine, entry.get("error")),
+            )
         return entry.get("command"), str(entry.get("version") or ""), None
     command = find_command(engine)
     if command is None:
-        return None, "", "no command %s on the host" % engine
-    said = subprocess.run([command, "--version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_ENVIRONMENT,
-                          timeout=20, check=False).stdout.decode("utf-8", "replace")
+        return None, "", f"no command {engine} on the host"
+    said = subprocess.run(
+        [command, "--version"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=_ENVIRONMENT,
+        timeout=20,
+        check=False,
+    ).stdout.decode("utf-8", "replace")
     found = re.search(r"\d+\.\d+\.\d+\S*", said)
     return command, found.group(0) if found else "", None
 
@@ -52,7 +62,7 @@ class _ProcessSlot(Slot):
         super().__init__(host, spec)
         command, _, reason = installed(host, spec.engine)
         if command is None:
-            raise ProbeFault("RUN_015", reason or "no command", "run the role wasm_runtime on this host")
+            raise ProbeError("RUN_015", reason or "no command", "run the role wasm_runtime on this host")
         self.command = command
         # WasmEdge makes the file's name the module's own (argv[0]).
         self.module = self.directory / (spec.name.replace("/", "_") or "module")
@@ -65,13 +75,22 @@ class _ProcessSlot(Slot):
         out = self.directory / "aot" / self.module.name
         out.parent.mkdir()
         made = out if wasmtime else out.with_name(out.name + ".so")
-        argv = [self.command, "compile", *(["-o", str(made), str(self.module)] if wasmtime else [str(self.module), str(made)])]
+        argv = [
+            self.command,
+            "compile",
+            *(["-o", str(made), str(self.module)] if wasmtime else [str(self.module), str(made)]),
+        ]
         words = bytearray()
         null = os.open(os.devnull, os.O_RDONLY)
         group = self.host.cgroups.new()
         try:
-            execute(exec_child(self.command, argv, _ENVIRONMENT), null, Limits(_COMPILE_SECONDS), group,
-                    lambda _, data: words.extend(data))
+            execute(
+                exec_child(self.command, argv, _ENVIRONMENT),
+                null,
+                Limits(_COMPILE_SECONDS),
+                group,
+                lambda _, data: words.extend(data),
+            )
         finally:
             os.close(null)
             if group is not None:
@@ -87,13 +106,13 @@ class _ProcessSlot(Slot):
             argv += ["run", "--argv0", spec.name]
             argv += ["--allow-precompiled"] if spec.mode == "aot" else []
             for host, guest in self.dirs:
-                argv += ["--dir", "%s::%s" % (host, guest)]
+                argv += ["--dir", f"{host}::{guest}"]
         else:
             argv += ["--force-interpreter"] if spec.mode == "interpreter" else []
             for host, guest in self.dirs:
-                argv += ["--dir", "%s:%s" % (guest, host)]
+                argv += ["--dir", f"{guest}:{host}"]
         for key, value in spec.env:
-            argv += ["--env", "%s=%s" % (key, value)]
+            argv += ["--env", f"{key}={value}"]
         return [*argv, "--", str(self.module), *spec.args]
 
     def once(self, take: Take, memory: bool) -> Result:
@@ -128,7 +147,7 @@ def judge(result: Result, engine: str, said: str, tail: str) -> None:
     """Tell a trap and a refusal from an exit, by the exit code together with the runtime's own last words.
 
     Raises:
-        ProbeFault: the runtime refused the module.
+        ProbeError: the runtime refused the module.
     """
     if engine == "wasmtime":
         _judge_wasmtime(result, tail)
@@ -173,7 +192,7 @@ class Process(Rung):
             for index, mode in enumerate(modes):
                 lacking = reason
                 if reason is None and known is not None and mode not in known:
-                    lacking = "%s %s was built without mode %s" % (engine, version, mode)
+                    lacking = f"{engine} {version} was built without mode {mode}"
                 found.append(capability(self.name, engine, version, mode, lacking, default=index == 0))
         return found
 

@@ -9,7 +9,7 @@ import select
 import signal
 import socket
 import time
-from typing import TYPE_CHECKING, Any, NoReturn, Optional
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..procs import CHUNK, Take, become
 from ..traps import from_signal
@@ -82,7 +82,7 @@ class Resident:
             fill(result, answer)
         return result
 
-    def _wait(self, result: Result, take: Take) -> tuple[Optional[dict[str, Any]], Optional[int]]:
+    def _wait(self, result: Result, take: Take) -> tuple[dict[str, Any] | None, int | None]:
         limits = self.slot.spec.limits
         deadline = None if limits.timeout is None else time.monotonic() + limits.timeout
         poll = select.poll()
@@ -112,7 +112,7 @@ class Resident:
         self._drain(take, None)
         return json.loads(line), first
 
-    def _drain(self, take: Take, room: Optional[int]) -> int:
+    def _drain(self, take: Take, room: int | None) -> int:
         """Take what lies in the pipes; its size."""
         size = 0
         for fd, name in self.pipes.items():

@@ -1,7 +1,7 @@
 """Keeps a runtime's own words out of a program's output.
 
-WasmEdge writes its log to standard output, behind whatever the module printed. What looks like its log is held back until
-the end; then the last unbroken run of log lines is the runtime's if it ended with an error, and the module's if not.
+WasmEdge writes its log to standard output, behind whatever the module printed. What looks like its log is held back
+until the end; then the last unbroken run of log lines is the runtime's if it ended with an error, the module's if not.
 """
 
 from __future__ import annotations
