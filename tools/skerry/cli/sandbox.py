@@ -26,8 +26,12 @@ def up(
     ] = False,
     link: Annotated[
         list[str] | None,
-        typer.Option("--link", metavar="HOST=LINK", help="Emulated link: lan, wifi, 4g, 5g, satellite, none, or "
-                     "latency=40ms,jitter=10ms,loss=1%,rate=10mbit. HOST may hold * and ?. May be repeated."),
+        typer.Option(
+            "--link",
+            metavar="HOST=LINK",
+            help="Emulated link: lan, wifi, 4g, 5g, satellite, none, or "
+            "latency=40ms,jitter=10ms,loss=1%,rate=10mbit. HOST may hold * and ?. May be repeated.",
+        ),
     ] = None,
     name: Name = "skerry",
     as_json: Json = False,
@@ -46,16 +50,31 @@ def up(
     sandbox = status.load(inventory)
     changed = any(host.changed for host in outcome.progress.hosts.values())
     if as_json:
-        hosts = [{"name": host.name, "address": host.address, "release": host.image, "arch": host.arch} for host in
-                 sandbox.hosts.values()]
-        typer.echo(json.dumps({"name": name, "inventory": str(inventory), "changed": changed,
-                               "seconds": round(outcome.seconds, 2), "hosts": hosts}))
+        hosts = [
+            {"name": host.name, "address": host.address, "release": host.image, "arch": host.arch}
+            for host in sandbox.hosts.values()
+        ]
+        typer.echo(
+            json.dumps(
+                {
+                    "name": name,
+                    "inventory": str(inventory),
+                    "changed": changed,
+                    "seconds": round(outcome.seconds, 2),
+                    "hosts": hosts,
+                }
+            )
+        )
         return int(Exit.OK)
-    typer.echo(f"{len(sandbox.hosts)} hosts are up after {outcome.seconds:.0f} s"
-               f"{'' if changed else ' (nothing had to change)'}: {', '.join(sandbox.hosts)}")
+    typer.echo(
+        f"{len(sandbox.hosts)} hosts are up after {outcome.seconds:.0f} s"
+        f"{'' if changed else ' (nothing had to change)'}: {', '.join(sandbox.hosts)}"
+    )
     shown = os.path.relpath(inventory)
-    typer.echo(f"  log in:    skerry sandbox ssh {next(iter(sandbox.hosts))}{_named(name)}\n"
-               f"  provision: skerry provision -i {shown}")
+    typer.echo(
+        f"  log in:    skerry sandbox ssh {next(iter(sandbox.hosts))}{_named(name)}\n"
+        f"  provision: skerry provision -i {shown}"
+    )
     return int(Exit.OK)
 
 
@@ -112,9 +131,17 @@ def _host_table(hosts: list[dict[str, Any]]) -> Table:
         grid.add_column(column)
     for host in hosts:
         used = "-" if host["memory_used"] is None else f"{host['memory_used'] >> 20}"
-        login = Text(host["problem"], "red") if host["login_seconds"] is None else Text(f"{host['login_seconds']:.2f} s")
-        grid.add_row(host["name"], host["address"], f"{host['release']} {host['arch']}", f"{host['cpus']:g}",
-                     f"{used} of {host['memory'] >> 20}", login)
+        login = (
+            Text(host["problem"], "red") if host["login_seconds"] is None else Text(f"{host['login_seconds']:.2f} s")
+        )
+        grid.add_row(
+            host["name"],
+            host["address"],
+            f"{host['release']} {host['arch']}",
+            f"{host['cpus']:g}",
+            f"{used} of {host['memory'] >> 20}",
+            login,
+        )
     return grid
 
 
@@ -123,7 +150,9 @@ def _link_table(hosts: list[dict[str, Any]]) -> Table:
     for column in ("host", "link asked (one way)", "measured (to the host and back)"):
         grid.add_column(column)
     for host in hosts:
-        asked = Text(host["link_asked"]) if host["link_in_force"] else Text(f"{host['link_asked']}: not in force", "red")
+        asked = (
+            Text(host["link_asked"]) if host["link_in_force"] else Text(f"{host['link_asked']}: not in force", "red")
+        )
         grid.add_row(host["name"], asked, _link_text(host))
     return grid
 
@@ -172,10 +201,14 @@ def ssh(
 
     sandbox = find.load(plans.folder(name))
     if host not in sandbox.hosts:
-        raise SkerryError("SANDBOX_018", f"there is no host {host!r} in the sandbox {name!r}",
-                          f"choose one of {', '.join(sandbox.hosts)}")
+        raise SkerryError(
+            "SANDBOX_018",
+            f"there is no host {host!r} in the sandbox {name!r}",
+            f"choose one of {', '.join(sandbox.hosts)}",
+        )
     if not (sandbox.state / "ssh_config").exists():
-        raise SkerryError("SANDBOX_019", f"the sandbox {name!r} is not up", f"skerry sandbox up{_named(name)}",
-                          Exit.UNREACHABLE)
+        raise SkerryError(
+            "SANDBOX_019", f"the sandbox {name!r} is not up", f"skerry sandbox up{_named(name)}", Exit.UNREACHABLE
+        )
     words = find.ssh_command(sandbox, host) + ([shlex.join(command)] if command else [])
     os.execvp(words[0], words)

@@ -48,7 +48,7 @@ def close_logins(addresses: set[str]) -> None:
             title = (process / "cmdline").read_bytes().rstrip(b"\0 ")
             if not (title.startswith(b"ssh: ") and title.endswith(b"[mux]")):
                 continue
-            if any(os.readlink(link) in wanted for link in (process / "fd").iterdir()):
+            if any(str(link.readlink()) in wanted for link in (process / "fd").iterdir()):
                 os.kill(int(process.name), signal.SIGTERM)  # ssh removes its control socket
         except OSError:  # it has ended meanwhile, or is somebody else's
             continue
@@ -83,8 +83,11 @@ def remove(sandbox: Sandbox, chosen: list[str], docker: Docker, check: bool) -> 
             docker.call("DELETE", f"/networks/{network['Id']}", missing_ok=True)
         if sandbox.state.exists():
             shutil.rmtree(sandbox.state)
-        others = [box for box in docker.call("GET", "/containers/json", {"all": "1"})
-                  if SANDBOX_LABEL in (box.get("Labels") or {})]
+        others = [
+            box
+            for box in docker.call("GET", "/containers/json", {"all": "1"})
+            if SANDBOX_LABEL in (box.get("Labels") or {})
+        ]
         if not others:
             limits.stop()
             restored = machine.restore_sysctls()

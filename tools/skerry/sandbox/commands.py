@@ -50,8 +50,12 @@ def _raise(outcome: Outcome) -> None:
     for name, host in outcome.progress.hosts.items():
         for found in host.failures:
             coded = found.code.startswith("SANDBOX")
-            raise SkerryError(found.code, found.cause if coded else f"host {name}: {found.cause}",
-                              found.remedy if coded else f"{found.remedy} (log: {outcome.log})", outcome.exit_code)
+            raise SkerryError(
+                found.code,
+                found.cause if coded else f"host {name}: {found.cause}",
+                found.remedy if coded else f"{found.remedy} (log: {outcome.log})",
+                outcome.exit_code,
+            )
     said = "; ".join(outcome.progress.general) or "Ansible gave no reason"
     raise SkerryError("SANDBOX_017", f"the playbook did not run: {said[:400]}", f"see {outcome.log}", Exit.FAILED)
 

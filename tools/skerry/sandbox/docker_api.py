@@ -1,4 +1,4 @@
-"""The few calls of Docker Engine's HTTP interface that the sandbox needs, over its Unix socket (standard library only)."""
+"""The calls of Docker Engine's HTTP interface that the sandbox needs, over its Unix socket (standard library only)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,12 @@ def socket_path() -> str:
         return DEFAULT_SOCKET
     if named.startswith("unix://"):
         return named.removeprefix("unix://")
-    raise SkerryError("SANDBOX_001", f"DOCKER_HOST is {named}; sandbox hosts live on this machine",
-                      "unset DOCKER_HOST, or point it at a local unix:// socket", Exit.PREREQUISITE)
+    raise SkerryError(
+        "SANDBOX_001",
+        f"DOCKER_HOST is {named}; sandbox hosts live on this machine",
+        "unset DOCKER_HOST, or point it at a local unix:// socket",
+        Exit.PREREQUISITE,
+    )
 
 
 class _Connection(http.client.HTTPConnection):
@@ -73,8 +77,9 @@ class Docker:
         finally:
             connection.close()
 
-    def call(self, method: str, path: str, query: dict[str, str] | None = None, body: object = None,
-             missing_ok: bool = False) -> Any:
+    def call(
+        self, method: str, path: str, query: dict[str, str] | None = None, body: object = None, missing_ok: bool = False
+    ) -> Any:
         """One request; the decoded JSON answer, or None for an empty one (or a 404 with ``missing_ok``)."""
         url = path + ("?" + urlencode(query) if query else "")
         headers = {"Content-Type": "application/json"} if body is not None else {}
@@ -84,16 +89,23 @@ class Docker:
             answer = connection.getresponse()
             text = answer.read()
         except (OSError, http.client.HTTPException) as error:
-            raise SkerryError("SANDBOX_004", f"Docker Engine does not answer {method} {path}: {error}",
-                              "look at its log: journalctl -u docker, or /var/log/skerry-dockerd.log",
-                              Exit.PREREQUISITE) from error
+            raise SkerryError(
+                "SANDBOX_004",
+                f"Docker Engine does not answer {method} {path}: {error}",
+                "look at its log: journalctl -u docker, or /var/log/skerry-dockerd.log",
+                Exit.PREREQUISITE,
+            ) from error
         finally:
             connection.close()
         if missing_ok and answer.status == http.client.NOT_FOUND:
             return None
         if answer.status >= http.client.BAD_REQUEST:
-            raise SkerryError("SANDBOX_004", f"Docker Engine refused {method} {path}: {text.decode(errors='replace')[:400]}",
-                              "docker ps -a and the engine's log say more", Exit.FAILED)
+            raise SkerryError(
+                "SANDBOX_004",
+                f"Docker Engine refused {method} {path}: {text.decode(errors='replace')[:400]}",
+                "docker ps -a and the engine's log say more",
+                Exit.FAILED,
+            )
         return json.loads(text) if text.strip() else None
 
     def by_label(self, kind: str, label: str) -> list[dict[str, Any]]:
@@ -115,16 +127,24 @@ class Docker:
         query += [("changes", change) for change in changes]
         connection = _Connection(self.path, self._timeout)
         try:
-            connection.request("POST", "/images/create?" + urlencode(query), body=_chunks(tar),
-                               headers={"Content-Type": "application/x-tar", "Transfer-Encoding": "chunked"},
-                               encode_chunked=True)
+            connection.request(
+                "POST",
+                "/images/create?" + urlencode(query),
+                body=_chunks(tar),
+                headers={"Content-Type": "application/x-tar", "Transfer-Encoding": "chunked"},
+                encode_chunked=True,
+            )
             answer = connection.getresponse()
             text = answer.read().decode(errors="replace")
         finally:
             connection.close()
         if answer.status != http.client.OK or '"error"' in text:
-            raise SkerryError("SANDBOX_004", f"Docker Engine did not import {repository}:{tag}: {text[-400:]}",
-                              "check free disk space under Docker's data directory", Exit.FAILED)
+            raise SkerryError(
+                "SANDBOX_004",
+                f"Docker Engine did not import {repository}:{tag}: {text[-400:]}",
+                "check free disk space under Docker's data directory",
+                Exit.FAILED,
+            )
 
     def remove_container(self, identity: str) -> None:
         """Kill and remove a container with its anonymous volumes."""

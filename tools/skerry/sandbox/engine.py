@@ -34,10 +34,13 @@ def machine_lock() -> Iterator[None]:
 
 
 def _not_root(reason: str) -> SkerryError:
-    return SkerryError("SANDBOX_002", f"Docker Engine does not run and cannot be started: {reason}",
-                       "start it (sudo systemctl start docker), or install it: sudo apt-get install docker.io mmdebstrap; "
-                       "or run this command as root, which does both; without either: skerry demo --local",
-                       Exit.PREREQUISITE)
+    return SkerryError(
+        "SANDBOX_002",
+        f"Docker Engine does not run and cannot be started: {reason}",
+        "start it (sudo systemctl start docker), or install it: sudo apt-get install docker.io mmdebstrap; "
+        "or run this command as root, which does both; without either: skerry demo --local",
+        Exit.PREREQUISITE,
+    )
 
 
 def answers(docker: Docker) -> bool:
@@ -49,9 +52,12 @@ def answers(docker: Docker) -> bool:
     try:
         return docker.ping()
     except PermissionError as error:
-        raise SkerryError("SANDBOX_003", f"this user may not talk to Docker Engine at {docker.path}",
-                          "run as root, or join the group: sudo adduser $USER docker (then log in again)",
-                          Exit.PREREQUISITE) from error
+        raise SkerryError(
+            "SANDBOX_003",
+            f"this user may not talk to Docker Engine at {docker.path}",
+            "run as root, or join the group: sudo adduser $USER docker (then log in again)",
+            Exit.PREREQUISITE,
+        ) from error
 
 
 def _start_daemon() -> subprocess.Popen[bytes] | None:
@@ -63,8 +69,9 @@ def _start_daemon() -> subprocess.Popen[bytes] | None:
     if daemon is None:
         raise _not_root("dockerd is not installed")
     with engine_log().open("ab") as log:
-        process = subprocess.Popen([daemon], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
-                                   start_new_session=True)
+        process = subprocess.Popen(
+            [daemon], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
+        )
     PID_FILE.write_text(f"{process.pid}\n", encoding="ascii")
     return process
 
@@ -73,7 +80,7 @@ def ensure() -> bool:
     """Make sure that the engine answers; True when it had to be started.
 
     Raises:
-        SkerryError: SANDBOX_002 (not there, not root), SANDBOX_003 (no right to use it), SANDBOX_005 (does not come up).
+        SkerryError: SANDBOX_002 (not there, not root), SANDBOX_003 (no right to use it), SANDBOX_005 (does not start).
     """
     docker = Docker()
     if answers(docker):
@@ -93,8 +100,12 @@ def ensure() -> bool:
             ended = process is not None and process.poll() is not None
             if ended or time.monotonic() > deadline:
                 tail = engine_log().read_text(errors="replace")[-600:] if engine_log().exists() else ""
-                raise SkerryError("SANDBOX_005", f"Docker Engine does not come up: {tail.strip()}",
-                                  f"read {engine_log()} (or journalctl -u docker)", Exit.PREREQUISITE)
+                raise SkerryError(
+                    "SANDBOX_005",
+                    f"Docker Engine does not come up: {tail.strip()}",
+                    f"read {engine_log()} (or journalctl -u docker)",
+                    Exit.PREREQUISITE,
+                )
             time.sleep(0.1)
     return True
 

@@ -1,4 +1,4 @@
-"""Root file systems of sandbox hosts: made by mmdebstrap, kept by the digest of their definition, imported into Docker."""
+"""Root file systems of sandbox hosts: made by mmdebstrap, kept by their definition's digest, imported into Docker."""
 
 from __future__ import annotations
 
@@ -23,27 +23,57 @@ RELEASES = {"debian12": "bookworm", "debian13": "trixie"}
 ARCHITECTURES = {"amd64": "linux/amd64", "arm64": "linux/arm64"}
 #: What a small real server has on its first day. What our roles install (Docker, crun, wasmedge, k3s) is not here.
 PACKAGES = (
-    "systemd", "systemd-sysv", "libpam-systemd", "dbus", "openssh-server", "sudo", "python3", "python3-apt", "iproute2",
-    "iptables", "nftables", "iputils-ping", "netbase", "ca-certificates", "curl", "procps", "kmod", "conntrack",
-    "ethtool", "socat", "less", "xz-utils", "debian-archive-keyring",
+    "systemd",
+    "systemd-sysv",
+    "libpam-systemd",
+    "dbus",
+    "openssh-server",
+    "sudo",
+    "python3",
+    "python3-apt",
+    "iproute2",
+    "iptables",
+    "nftables",
+    "iputils-ping",
+    "netbase",
+    "ca-certificates",
+    "curl",
+    "procps",
+    "kmod",
+    "conntrack",
+    "ethtool",
+    "socat",
+    "less",
+    "xz-utils",
+    "debian-archive-keyring",
 )
 #: dpkg as on many cloud images: no manuals; and no fsync for each file, since a test host is made again, not repaired.
 DPKG_OPTIONS = (
-    "force-unsafe-io", "path-exclude=/usr/share/man/*", "path-exclude=/usr/share/doc/*",
-    "path-include=/usr/share/doc/*/copyright", "path-exclude=/usr/share/locale/*", "path-exclude=/usr/share/info/*",
+    "force-unsafe-io",
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/info/*",
 )
-APT_OPTIONS = ('Acquire::Languages "none"', 'APT::Install-Recommends "false"', 'DPkg::Lock::Timeout "300"',
-               'Binary::apt::APT::Keep-Downloaded-Packages "true"', 'APT::Keep-Downloaded-Packages "true"')
+APT_OPTIONS = (
+    'Acquire::Languages "none"',
+    'APT::Install-Recommends "false"',
+    'DPkg::Lock::Timeout "300"',
+    'Binary::apt::APT::Keep-Downloaded-Packages "true"',
+    'APT::Keep-Downloaded-Packages "true"',
+)
 #: Shell run with the new root as $1. Keys and machine-id belong to a host, not to an image.
 CUSTOMIZE = (
     'chroot "$1" useradd --create-home --shell /bin/bash --comment "Skerry operator" skerry',
     'chroot "$1" usermod --password "*" skerry',
-    'install -m 0440 /dev/null "$1/etc/sudoers.d/skerry"; echo "skerry ALL=(ALL) NOPASSWD: ALL" > "$1/etc/sudoers.d/skerry"',
+    'install -m 0440 /dev/null "$1/etc/sudoers.d/skerry"; '
+    'echo "skerry ALL=(ALL) NOPASSWD: ALL" > "$1/etc/sudoers.d/skerry"',
     'rm -f "$1"/etc/ssh/ssh_host_*; : > "$1/etc/machine-id"; rm -f "$1/var/lib/dbus/machine-id" "$1/etc/hostname"',
     'chroot "$1" systemctl set-default multi-user.target',
     'chroot "$1" systemctl mask console-getty.service getty@.service systemd-firstboot.service apt-daily.timer '
-    'apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer systemd-remount-fs.service '
-    'dev-hugepages.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount',
+    "apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer systemd-remount-fs.service "
+    "dev-hugepages.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount",
     'chroot "$1" systemctl enable ssh.service',
     'chroot "$1" apt-cache policy >/dev/null',
 )
@@ -61,7 +91,16 @@ class Definition:
     @property
     def digest(self) -> str:
         """SHA-256 over the definition, first 16 hexadecimal digits."""
-        parts = [self.release, self.arch, self.sources, self.authorities, PACKAGES, DPKG_OPTIONS, APT_OPTIONS, CUSTOMIZE]
+        parts = [
+            self.release,
+            self.arch,
+            self.sources,
+            self.authorities,
+            PACKAGES,
+            DPKG_OPTIONS,
+            APT_OPTIONS,
+            CUSTOMIZE,
+        ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     @property
@@ -110,20 +149,29 @@ def define(release: str, arch: str) -> Definition:
 
 
 def _mmdebstrap(definition: Definition, target: Path, authorities: Path) -> list[str]:
-    command = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--architectures={definition.arch}",
-               f"--include={','.join(PACKAGES)}", "--skip=cleanup/apt/lists,cleanup/apt/cache"]
+    command = [
+        "mmdebstrap",
+        "--quiet",
+        "--variant=minbase",
+        "--format=tar",
+        f"--architectures={definition.arch}",
+        f"--include={','.join(PACKAGES)}",
+        "--skip=cleanup/apt/lists,cleanup/apt/cache",
+    ]
     command += [f"--dpkgopt={option}" for option in DPKG_OPTIONS]
     command += [f"--aptopt={option}" for option in APT_OPTIONS]
     if definition.authorities:
         # Before the packages: ca-certificates takes them up when it is set up.
-        command += ['--essential-hook=mkdir -p "$1/usr/local/share/ca-certificates"',
-                    f"--essential-hook=copy-in {authorities}/. /usr/local/share/ca-certificates"]
+        command += [
+            '--essential-hook=mkdir -p "$1/usr/local/share/ca-certificates"',
+            f"--essential-hook=copy-in {authorities}/. /usr/local/share/ca-certificates",
+        ]
     command += [f"--customize-hook={hook}" for hook in CUSTOMIZE]
     command += ['--customize-hook=rm -f "$1"/var/cache/apt/archives/*.deb "$1"/var/log/*.log "$1"/var/log/apt/*']
     return [*command, RELEASES[definition.release], str(target), *definition.sources]
 
 
-def _make_root(definition: Definition, target: Path) -> None:
+def make_root(definition: Definition, target: Path) -> None:
     """Make the root tar beside its place and rename it when it is whole."""
     try:
         debian.ensure("sandbox")
@@ -138,13 +186,21 @@ def _make_root(definition: Definition, target: Path) -> None:
             (authorities / name).write_text(pem, encoding="utf-8")
         partial = Path(scratch) / "root.tar"
         environment = {**os.environ, "LC_ALL": "C"}
-        done = subprocess.run(_mmdebstrap(definition, partial, authorities), capture_output=True, text=True,
-                              env=environment, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            _mmdebstrap(definition, partial, authorities),
+            capture_output=True,
+            text=True,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
         if done.returncode != 0:
-            raise SkerryError("SANDBOX_006", f"the root of {definition.release} ({definition.arch}) could not be made: "
-                              f"{done.stderr.strip()[-800:]}",
-                              "check that this machine's Debian mirror answers (apt-get update) and that the disk has 2 GB free",
-                              Exit.FAILED)
+            raise SkerryError(
+                "SANDBOX_006",
+                f"the root of {definition.release} ({definition.arch}) could not be made: {done.stderr.strip()[-800:]}",
+                "check that this machine's Debian mirror answers (apt-get update) and that the disk has 2 GB free",
+                Exit.FAILED,
+            )
         partial.rename(target)
 
 
@@ -160,8 +216,9 @@ def ensure(definition: Definition, docker: Docker) -> bool:
     place.mkdir(parents=True, exist_ok=True)
     tar = place / f"{definition.tag}.tar"
     if not tar.exists():
-        _make_root(definition, tar)
+        make_root(definition, tar)
     with tar.open("rb") as stream:
-        docker.import_image(stream, REPOSITORY, definition.tag, [f"LABEL {LABEL}={definition.digest}"],
-                            ARCHITECTURES[definition.arch])
+        docker.import_image(
+            stream, REPOSITORY, definition.tag, [f"LABEL {LABEL}={definition.digest}"], ARCHITECTURES[definition.arch]
+        )
     return True

@@ -25,8 +25,11 @@ def _in_mirror(arch: str) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     versions = [item["version"] for item in artifacts if item["component"] == "k3s" and item["arch"] == arch]
-    return max(versions, key=lambda text: [int(part) for part in text.lstrip("v").replace("+k3s", ".").split(".")
-                                           if part.isdigit()], default=None)
+    return max(
+        versions,
+        key=lambda text: [int(part) for part in text.lstrip("v").replace("+k3s", ".").split(".") if part.isdigit()],
+        default=None,
+    )
 
 
 @cache
@@ -48,10 +51,7 @@ def variables(arch: str) -> dict[str, Any]:
     """Variables for the role k3s on a host of ``arch``."""
     if version := _in_mirror(arch):
         return {"skerry_mirror": str(paths.mirror()), "k3s_version": version}
-    if os.environ.get("SKERRY_OFFLINE"):
-        why = "SKERRY_OFFLINE is set"
-    else:
-        why = _unreachable()
+    why = "SKERRY_OFFLINE is set" if os.environ.get("SKERRY_OFFLINE") else _unreachable()
     if not why:
         return {}
     return {"k3s_enabled": False, "k3s_disabled_reason": f"no k3s for {arch} in {paths.mirror()}, and {why}"}

@@ -39,11 +39,16 @@ def _keypair(path: Path, comment: str) -> bool:
     try:
         subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
     except FileNotFoundError as error:
-        raise SkerryError("SANDBOX_002", "ssh-keygen is missing", "apt-get install openssh-client",
-                          Exit.PREREQUISITE) from error
+        raise SkerryError(
+            "SANDBOX_002", "ssh-keygen is missing", "apt-get install openssh-client", Exit.PREREQUISITE
+        ) from error
     except subprocess.CalledProcessError as error:
-        raise SkerryError("SANDBOX_007", f"no key at {path}: {error.stderr.decode(errors='replace').strip()}",
-                          "check that the folder can be written", Exit.FAILED) from error
+        raise SkerryError(
+            "SANDBOX_007",
+            f"no key at {path}: {error.stderr.decode(errors='replace').strip()}",
+            "check that the folder can be written",
+            Exit.FAILED,
+        ) from error
     return True
 
 
@@ -63,18 +68,22 @@ def _known_hosts(sandbox: Sandbox) -> str:
 
 def ssh_config(sandbox: Sandbox) -> str:
     """Settings for plain ssh (and testinfra): ``ssh -F <keys>/ssh_config edge-1``; one kept connection a host."""
-    common = (f"Host *\n  User skerry\n  IdentityFile {sandbox.state}/id_ed25519\n  IdentitiesOnly yes\n"
-              f"  UserKnownHostsFile {sandbox.state}/known_hosts\n  StrictHostKeyChecking yes\n"
-              "  PreferredAuthentications publickey\n  ControlMaster auto\n  ControlPersist 60s\n"
-              "  ControlPath ~/.ansible/cp/skerry-%C\n")
+    common = (
+        f"Host *\n  User skerry\n  IdentityFile {sandbox.state}/id_ed25519\n  IdentitiesOnly yes\n"
+        f"  UserKnownHostsFile {sandbox.state}/known_hosts\n  StrictHostKeyChecking yes\n"
+        "  PreferredAuthentications publickey\n  ControlMaster auto\n  ControlPersist 60s\n"
+        "  ControlPath ~/.ansible/cp/skerry-%C\n"
+    )
     return "".join(f"Host {host.name}\n  HostName {host.address}\n" for host in sandbox.hosts.values()) + common
 
 
 def ensure(sandbox: Sandbox, files: dict[str, str]) -> bool:
-    """Make missing keys and write each host's folder (``files``: name -> text of what all hosts get); True when changed."""
+    """Make missing keys and write each host's folder (``files``: name -> text for all hosts); True when changed."""
     sandbox.state.mkdir(parents=True, exist_ok=True)
     sandbox.state.chmod(0o700)
-    (Path.home() / ".ansible" / "cp").mkdir(mode=0o700, parents=True, exist_ok=True)  # Ansible's place for control sockets
+    (Path.home() / ".ansible" / "cp").mkdir(
+        mode=0o700, parents=True, exist_ok=True
+    )  # Ansible's place for control sockets
     changed = _keypair(sandbox.state / "id_ed25519", f"skerry sandbox {sandbox.name}")
     public = (sandbox.state / "id_ed25519.pub").read_text(encoding="ascii")
     for host in sandbox.hosts:

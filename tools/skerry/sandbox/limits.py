@@ -1,6 +1,6 @@
 """lxcfs: hosts see the memory and cores that they may use, in /proc, as real machines do.
 
-Without it a host of 512 MB reads this machine's memory, and whatever sizes itself by memory (kubelet, sysctls) is wrong.
+Without it a host of 512 MB reads this machine's memory, and what sizes itself by memory (kubelet, sysctls) is wrong.
 It needs root and FUSE; where it cannot be had, hosts see this machine's figures and nothing else changes.
 """
 
@@ -43,8 +43,14 @@ def _start() -> bool:
     subprocess.run(["umount", "--lazy", str(VIEW)], capture_output=True, check=False)  # of a daemon that died
     VIEW.mkdir(parents=True, exist_ok=True)
     with Path("/var/log/skerry-lxcfs.log").open("wb") as log:
-        process = subprocess.Popen([command, "--foreground", "--enable-cfs", "--pidfile", str(RUN / "lxcfs.own"), str(VIEW)],
-                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True)
+        process = subprocess.Popen(
+            [command, "--foreground", "--enable-cfs", "--pidfile", str(RUN / "lxcfs.own"), str(VIEW)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,
+        )
     PID_FILE.write_text(f"{process.pid}\n", encoding="ascii")
     deadline = time.monotonic() + 10
     while not _works(VIEW) and process.poll() is None and time.monotonic() < deadline:
@@ -68,7 +74,9 @@ def ensure(docker: Docker, sandbox: str) -> str:
         if not _start():
             return ""
     for container in docker.by_label("containers", f"dev.skerry.sandbox={sandbox}"):
-        if container["State"] == "running" and any(m["Destination"] == "/var/skerry/lxcfs" for m in container["Mounts"]):
+        if container["State"] == "running" and any(
+            m["Destination"] == "/var/skerry/lxcfs" for m in container["Mounts"]
+        ):
             docker.call("POST", f"/containers/{container['Id']}/stop", {"t": "5"})
     return str(VIEW if _works(VIEW) else SYSTEM_VIEW)
 

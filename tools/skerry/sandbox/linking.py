@@ -38,7 +38,7 @@ def _notes(sandbox: Sandbox) -> Path:
 
 
 def read_note(sandbox: Sandbox, host: str) -> dict[str, Any] | None:
-    """What was put in force for ``host``: ``link``, ``method``, ``outer``, ``pid`` (of the host), ``relay``; or None."""
+    """What is in force for ``host``: ``link``, ``method``, ``outer``, ``pid`` (of the host), ``relay``; or None."""
     try:
         note: dict[str, Any] = json.loads((_notes(sandbox) / f"{host}.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
@@ -67,8 +67,11 @@ def port_of(sandbox: Sandbox, host: str, docker: Docker) -> Port | None:
         return None
     pid = int(container["State"]["Pid"])
     peer = int(Path(f"/proc/{pid}/root/sys/class/net/eth0/iflink").read_text(encoding="ascii"))
-    outer = next(device.name for device in Path("/sys/class/net").iterdir()
-                 if int((device / "ifindex").read_text(encoding="ascii")) == peer)
+    outer = next(
+        device.name
+        for device in Path("/sys/class/net").iterdir()
+        if int((device / "ifindex").read_text(encoding="ascii")) == peer
+    )
     network = docker.call("GET", f"/networks/{sandbox.name}")
     bridge = (network.get("Options") or {}).get("com.docker.network.bridge.name") or f"br-{network['Id'][:12]}"
     return Port(pid, outer, bridge)
@@ -118,8 +121,15 @@ def _start_relay(sandbox: Sandbox, host: str, port: Port, link: Link) -> int:
     asked = {"outer": port.outer, "bridge": port.bridge, "pid": port.pid, "link": link.as_dict()}
     environment = {**os.environ, "PYTHONPATH": str(paths.root() / "tools"), "PYTHONDONTWRITEBYTECODE": "1"}
     with (_notes(sandbox) / f"{host}.log").open("wb") as log:
-        relay = subprocess.Popen([sys.executable, "-m", "skerry.sandbox.relay", json.dumps(asked)], stdout=subprocess.PIPE,
-                                 stderr=log, stdin=subprocess.DEVNULL, env=environment, cwd="/", start_new_session=True)
+        relay = subprocess.Popen(
+            [sys.executable, "-m", "skerry.sandbox.relay", json.dumps(asked)],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            cwd="/",
+            start_new_session=True,
+        )
     assert relay.stdout is not None
     ready, _, _ = select.select([relay.stdout], [], [], START_SECONDS)
     said = relay.stdout.readline().strip() if ready else b""
@@ -128,9 +138,12 @@ def _start_relay(sandbox: Sandbox, host: str, port: Port, link: Link) -> int:
         relay.kill()
         relay.wait()
         text = (_notes(sandbox) / f"{host}.log").read_text(errors="replace").strip()[-400:]
-        raise SkerryError("SANDBOX_022", f"host {host}: the relay of its link does not start: {text or 'no answer'}",
-                          "check that /dev/net/tun exists and that this is root; without --link hosts have a plain link",
-                          Exit.FAILED)
+        raise SkerryError(
+            "SANDBOX_022",
+            f"host {host}: the relay of its link does not start: {text or 'no answer'}",
+            "check that /dev/net/tun exists and that this is root; without --link hosts have a plain link",
+            Exit.FAILED,
+        )
     return relay.pid
 
 
@@ -146,8 +159,14 @@ def _set(sandbox: Sandbox, host: str, port: Port, link: Link) -> None:
             wanted = Link(link.latency, link.jitter, link.loss) if rated else link
             relay = _start_relay(sandbox, host, port, wanted)
             method = f"{method}+relay".removeprefix("+")
-    note = {"link": link.as_dict(), "method": method, "outer": port.outer, "bridge": port.bridge, "pid": port.pid,
-            "relay": relay}
+    note = {
+        "link": link.as_dict(),
+        "method": method,
+        "outer": port.outer,
+        "bridge": port.bridge,
+        "pid": port.pid,
+        "relay": relay,
+    }
     write_if_changed(_notes(sandbox) / f"{host}.json", json.dumps(note) + "\n")
 
 
@@ -188,8 +207,12 @@ def apply(sandbox: Sandbox, chosen: list[str], docker: Docker) -> list[str]:
         if note and links.same(link, note["link"]) and in_force(sandbox, name, port.pid):
             continue
         if os.geteuid() != 0:
-            raise SkerryError("SANDBOX_021", f"host {name}: only root can emulate a link", "run this command as root, or "
-                              "leave sandbox_link empty", Exit.PREREQUISITE)
+            raise SkerryError(
+                "SANDBOX_021",
+                f"host {name}: only root can emulate a link",
+                "run this command as root, or leave sandbox_link empty",
+                Exit.PREREQUISITE,
+            )
         _notes(sandbox).mkdir(exist_ok=True)
         unset(sandbox, name)
         if link.shapes:

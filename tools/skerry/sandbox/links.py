@@ -47,20 +47,23 @@ class Link:
 
     def __str__(self) -> str:
         rate = f"{self.down:g}/{self.up:g}" if self.down != self.up else f"{self.down:g}"
-        parts = [f"{self.latency:g} ms" + (f" ± {self.jitter:g}" if self.jitter else "") if self.latency else "",
-                 f"{self.loss:g} % loss" if self.loss else "", f"{rate} Mbit/s" if self.down or self.up else ""]
+        parts = [
+            f"{self.latency:g} ms" + (f" ± {self.jitter:g}" if self.jitter else "") if self.latency else "",
+            f"{self.loss:g} % loss" if self.loss else "",
+            f"{rate} Mbit/s" if self.down or self.up else "",
+        ]
         return ", ".join(part for part in parts if part) or "none"
 
 
 #: Where the figures come from:
-#: lan: gigabit Ethernet as atlarge-research/continuum has it between cloud machines (infrastructure/network.py, tc_values:
-#:   0 ms, 1000 Mbit/s).
+#: lan: gigabit Ethernet as atlarge-research/continuum has it between cloud machines (infrastructure/network.py,
+#:   tc_values: 0 ms, 1000 Mbit/s).
 #: wifi: our own round figures for a shared 802.11n cell in one house; take settings of your own where it matters.
 #: 4g: continuum's preset 4g from an end device to the cloud: 45 ms +- 5, 7.21 Mbit/s (same place); its loss is 0.
-#: 5g: continuum's preset 5g from an end device to an edge site: 7.5 ms +- 2.5, 29.66 Mbit/s (same place); its loss is 0.
-#: satellite: geostationary. 4 * 35,786 km / c = 477 ms a round trip at least, some 580 with coding and access; 100 Mbit/s
-#:   down and 10 up is the subscription of the geostationary control in the UCLouvain Starlink measurements (APNIC blog,
-#:   28 Nov 2022). For a low orbit the same article has a median round trip of 50 ms: latency=25ms,jitter=5ms.
+#: 5g: continuum's preset 5g from an end device to an edge site: 7.5 ms +- 2.5, 29.66 Mbit/s (same place); loss 0.
+#: satellite: geostationary. 4 * 35,786 km / c = 477 ms a round trip at least, some 580 with coding and access;
+#:   100 Mbit/s down and 10 up is the subscription of the geostationary control in the UCLouvain Starlink measurements
+#:   (APNIC blog, 28 Nov 2022). For a low orbit that article has a median round trip of 50 ms: latency=25ms,jitter=5ms.
 PRESETS: dict[str, Link] = {
     "lan": Link(down=1000, up=1000),
     "wifi": Link(latency=2, jitter=1.5, loss=0.1, down=50, up=50),
@@ -79,9 +82,12 @@ _MOST = {"latency": 10_000.0, "jitter": 10_000.0, "loss": 99.0, "rate": 100_000.
 
 
 def _bad(text: str, why: str) -> SkerryError:
-    return SkerryError("SANDBOX_020", f"link {text!r}: {why}",
-                       f"a preset ({', '.join(PRESETS)}), or settings such as latency=40ms,jitter=10ms,loss=1%,rate=10mbit "
-                       "(rate=50mbit/10mbit: to the host / from it)")
+    return SkerryError(
+        "SANDBOX_020",
+        f"link {text!r}: {why}",
+        f"a preset ({', '.join(PRESETS)}), or settings such as latency=40ms,jitter=10ms,loss=1%,rate=10mbit "
+        "(rate=50mbit/10mbit: to the host / from it)",
+    )
 
 
 def _value(text: str, key: str, raw: str) -> float:

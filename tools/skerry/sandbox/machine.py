@@ -1,4 +1,4 @@
-"""What this machine has and what its hosts inherit: capabilities, name servers, proxies; kernel settings to put back."""
+"""What this machine has and its hosts inherit: capabilities, name servers, proxies; kernel settings to put back."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ from pathlib import Path
 from skerry.sandbox.engine import RUN
 
 #: Linux capabilities in the order of their bits (include/uapi/linux/capability.h).
+# fmt: off
 CAPABILITIES = (
-    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
-    "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN "
-    "SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE "
-    "MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
-).split()
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
+    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
+    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
+    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHECKPOINT_RESTORE",
+)
+# fmt: on
 SYSCTLS = RUN / "sysctls.json"
 #: Counters and one-way switches: nothing to put back.
 _VOLATILE = re.compile(
     r"kernel/(random/|ns_last_pid|hostname|domainname|pty/nr|perf_event|sched_domain|osrelease|version|tainted|"
     r"cap_last_cap|modules_disabled|kexec_load_disabled|usermodehelper/)|fs/(dentry-state|file-nr|inode-|quota/|binfmt_misc/|"
-    r"mqueue/|aio-nr)|vm/(stat_refresh|drop_caches|compact_memory|nr_hugepages)")
+    r"mqueue/|aio-nr)|vm/(stat_refresh|drop_caches|compact_memory|nr_hugepages)"
+)
 
 
 def lacking_capabilities(status: str | None = None) -> list[str]:
@@ -49,8 +54,12 @@ def apt_proxies() -> str:
     for scheme in ("http", "https"):
         proxy = os.environ.get(f"{scheme}_proxy") or os.environ.get(f"{scheme.upper()}_PROXY") or ""
         try:
-            asked = subprocess.run(["apt-config", "shell", "PROXY", f"Acquire::{scheme}::Proxy"], capture_output=True,
-                                   text=True, check=True).stdout
+            asked = subprocess.run(
+                ["apt-config", "shell", "PROXY", f"Acquire::{scheme}::Proxy"],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
             found = re.search(r"PROXY='([^']*)'", asked)
             proxy = found[1] if found else proxy
         except (OSError, subprocess.CalledProcessError):  # no apt here: the environment decides
@@ -66,8 +75,12 @@ def read_sysctls() -> dict[str, str]:
     for family in ("kernel", "fs", "vm"):
         for path in sorted((base / family).rglob("*")):
             name = str(path.relative_to(base))
-            if _VOLATILE.match(name) or not path.is_file() or not path.stat().st_mode & 0o200 \
-                    or not path.stat().st_mode & 0o400:
+            if (
+                _VOLATILE.match(name)
+                or not path.is_file()
+                or not path.stat().st_mode & 0o200
+                or not path.stat().st_mode & 0o400
+            ):
                 continue
             try:
                 values[name] = path.read_text(encoding="utf-8")
@@ -87,7 +100,7 @@ def note_sysctls() -> None:
 
 
 def restore_sysctls() -> list[str]:
-    """Put back what differs from the note and drop the note; ``name: now -> before`` for each, for the person to read."""
+    """Put back what differs from the note and drop the note; ``name: now -> before`` for each, for people to read."""
     if not SYSCTLS.exists():
         return []
     before: dict[str, str] = json.loads(SYSCTLS.read_text(encoding="utf-8"))

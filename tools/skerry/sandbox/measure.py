@@ -40,8 +40,12 @@ def parse_ping(text: str) -> Measured:
     """What ``ping -q`` printed."""
     lost = re.search(r"([0-9.]+)% packet loss", text)
     times = re.search(r"= [0-9.]+/([0-9.]+)/[0-9.]+/([0-9.]+) ms", text)
-    return Measured(float(times[1]) if times else None, float(times[2]) if times else None,
-                    float(lost[1]) if lost else 100.0, why="" if lost else f"ping: {text.strip()[-120:]}")
+    return Measured(
+        float(times[1]) if times else None,
+        float(times[2]) if times else None,
+        float(lost[1]) if lost else 100.0,
+        why="" if lost else f"ping: {text.strip()[-120:]}",
+    )
 
 
 def _accept(server: socket.socket) -> socket.socket:
@@ -108,9 +112,12 @@ def _streams(ssh: Sequence[str], gateway: str, link: Link) -> tuple[float, float
         if not datagrams:
             server.listen(2)
         # A little more than the link carries: what arrives then is the link's rate.
-        script = _host_script(gateway, "udp" if datagrams else "tcp", server.getsockname()[1], link.up * 1.15, link.down)
-        process = subprocess.Popen([*ssh, "python3", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True)
+        script = _host_script(
+            gateway, "udp" if datagrams else "tcp", server.getsockname()[1], link.up * 1.15, link.down
+        )
+        process = subprocess.Popen(
+            [*ssh, "python3", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         try:
             assert process.stdin is not None
             process.stdin.write(script)

@@ -27,7 +27,7 @@ def datagrams(gateway: str, port: int, up: float, seconds: float) -> float:
         for _ in range(20):
             time.sleep(0.05)
             link.sendto(b"stop", (gateway, port))
-        arrivals: "list[tuple[float, int]]" = []
+        arrivals: list[tuple[float, int]] = []
         while True:
             data = link.recv(2048)
             if data.startswith(b"stop"):
@@ -42,7 +42,7 @@ def stream(gateway: str, port: int, seconds: float) -> float:
         while time.monotonic() < end:
             link.sendall(bytes(1 << 16))
     with socket.create_connection((gateway, port), timeout=20) as link:
-        arrivals: "list[tuple[float, int]]" = []
+        arrivals: list[tuple[float, int]] = []
         while True:
             data = link.recv(1 << 18)
             if not data:

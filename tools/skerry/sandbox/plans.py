@@ -1,7 +1,7 @@
 """What `skerry sandbox up` was asked for, and the inventory files that say so to Ansible.
 
 The default sandbox is inventories/sandbox: its three hosts are in the tree, what is asked beyond them goes to
-``zz_generated.yml`` beside them. A sandbox of another name has a whole inventory of its own under ``.skerry/inventories``.
+``zz_generated.yml`` beside them. A sandbox of another name has an inventory of its own under ``.skerry/inventories``.
 """
 
 from __future__ import annotations
@@ -64,8 +64,11 @@ def stored(name: str) -> Plan | None:
         return None
     marked = next((line for line in lines if line.startswith(_MARK)), None)
     if marked is None:
-        raise SkerryError("SANDBOX_012", f"{_generated(name)} was not written by skerry sandbox up",
-                          "move it away, then run the command again")
+        raise SkerryError(
+            "SANDBOX_012",
+            f"{_generated(name)} was not written by skerry sandbox up",
+            "move it away, then run the command again",
+        )
     return Plan(**json.loads(marked.removeprefix(_MARK)))
 
 
@@ -83,16 +86,22 @@ def revise(plan: Plan, edge: int | None, arm64: bool, asked: list[str]) -> Plan:
     """
     least = TREE_EDGES if plan.name == DEFAULT else 0
     if edge is not None and not least <= edge <= MOST_EDGES:
-        raise SkerryError("SANDBOX_013", f"--edge {edge}: the sandbox {plan.name!r} takes {least} to {MOST_EDGES}",
-                          "the default inventory has two edge hosts; fewer: --name NAME --edge N")
+        raise SkerryError(
+            "SANDBOX_013",
+            f"--edge {edge}: the sandbox {plan.name!r} takes {least} to {MOST_EDGES}",
+            "the default inventory has two edge hosts; fewer: --name NAME --edge N",
+        )
     plan = replace(plan, edge=plan.edge if edge is None else edge, arm64=plan.arm64 or arm64)
     wanted = {host: link for host, link in plan.links.items() if host in plan.hosts()}
     for text in asked:
         pattern, equals, link = text.partition("=")
         matched = fnmatch.filter(plan.hosts(), pattern)
         if not equals or not matched:
-            raise SkerryError("SANDBOX_014", f"--link {text}: there is no host {pattern!r}",
-                              f"write HOST=LINK; hosts: {', '.join(plan.hosts())} (* and ? match several)")
+            raise SkerryError(
+                "SANDBOX_014",
+                f"--link {text}: there is no host {pattern!r}",
+                f"write HOST=LINK; hosts: {', '.join(plan.hosts())} (* and ? match several)",
+            )
         links.parse(link)
         wanted.update(dict.fromkeys(matched, link))
     return replace(plan, links=wanted)
@@ -101,14 +110,28 @@ def revise(plan: Plan, edge: int | None, arm64: bool, asked: list[str]) -> Plan:
 def _place(host: str, index: int, network: ipaddress.IPv4Network) -> dict[str, Any]:
     """Variables of a host that is not in the tree."""
     if host == "cloud-1":
-        return {"ansible_host": str(network[11]), "sandbox_image": "debian13", "sandbox_memory": "3G", "sandbox_cpus": 2,
-                "skerry_zone": "eu-core"}
+        return {
+            "ansible_host": str(network[11]),
+            "sandbox_image": "debian13",
+            "sandbox_memory": "3G",
+            "sandbox_cpus": 2,
+            "skerry_zone": "eu-core",
+        }
     if host == ARM64_HOST:
         # Emulated programs need more room than their memory would on a real board.
-        return {"ansible_host": str(network[12]), "sandbox_image": "debian12", "sandbox_arch": "arm64",
-                "sandbox_memory": "1G", "sandbox_cpus": 2, "skerry_zone": "eu-shore"}
-    return {"ansible_host": str(network[20 + index]), "sandbox_image": "debian12" if index % 2 else "debian13",
-            "skerry_zone": "eu-shore"}
+        return {
+            "ansible_host": str(network[12]),
+            "sandbox_image": "debian12",
+            "sandbox_arch": "arm64",
+            "sandbox_memory": "1G",
+            "sandbox_cpus": 2,
+            "skerry_zone": "eu-shore",
+        }
+    return {
+        "ansible_host": str(network[20 + index]),
+        "sandbox_image": "debian12" if index % 2 else "debian13",
+        "skerry_zone": "eu-shore",
+    }
 
 
 def document(plan: Plan, subnet: str, keys: Path | None) -> dict[str, Any]:
@@ -128,7 +151,9 @@ def document(plan: Plan, subnet: str, keys: Path | None) -> dict[str, Any]:
     if keys is not None:
         checked = f"-o UserKnownHostsFile={keys}/known_hosts -o StrictHostKeyChecking=yes"
         sandbox["vars"] = {
-            "sandbox_name": plan.name, "sandbox_subnet": subnet, "sandbox_keys": str(keys),
+            "sandbox_name": plan.name,
+            "sandbox_subnet": subnet,
+            "sandbox_keys": str(keys),
             "ansible_ssh_private_key_file": f"{keys}/id_ed25519",
             "ansible_ssh_common_args": f"{checked} -o IdentitiesOnly=yes -o PreferredAuthentications=publickey",
         }
@@ -154,8 +179,11 @@ def _free_subnet(name: str) -> str:
         candidate = ipaddress.IPv4Network(f"10.213.{third}.0/24")
         if not any(candidate.overlaps(other) for other in taken):
             return str(candidate)
-    raise SkerryError("SANDBOX_015", "no network 10.213.100.0/24 to 10.213.249.0/24 is free",
-                      "take sandboxes down that are not needed: docker network ls")
+    raise SkerryError(
+        "SANDBOX_015",
+        "no network 10.213.100.0/24 to 10.213.249.0/24 is free",
+        "take sandboxes down that are not needed: docker network ls",
+    )
 
 
 def write(plan: Plan) -> Path:

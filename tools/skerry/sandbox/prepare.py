@@ -43,8 +43,11 @@ def check_owner(sandbox: Sandbox, docker: Docker) -> None:
     for network in docker.by_label("networks", f"{SANDBOX_LABEL}={sandbox.name}"):
         owner = (network.get("Labels") or {}).get(PROJECT_LABEL, "")
         if owner and owner != str(sandbox.state):
-            raise SkerryError("SANDBOX_011", f"a sandbox {sandbox.name!r} of another inventory is up (its keys: {owner})",
-                              f"take it down there, or use another name: skerry sandbox up --name {sandbox.name}-2")
+            raise SkerryError(
+                "SANDBOX_011",
+                f"a sandbox {sandbox.name!r} of another inventory is up (its keys: {owner})",
+                f"take it down there, or use another name: skerry sandbox up --name {sandbox.name}-2",
+            )
 
 
 def _remove_outdated(sandbox: Sandbox, wanted: dict[str, str], docker: Docker) -> bool:
@@ -64,9 +67,12 @@ def _volumes(sandbox: Sandbox, host: Host, definition: str, view: str) -> list[s
     """Mounts of a host: its own disk, what the controller gives it, packages shared between hosts of one release."""
     packages = paths.cache() / "packages" / f"{host.image}-{host.arch}"
     packages.mkdir(parents=True, exist_ok=True)
-    mounts = [f"{sandbox.container(host.name)}-{definition}:/var/lib",  # nested overlay wants a real file system
-              f"{keys.host_folder(sandbox, host.name)}:/etc/skerry-sandbox:ro", f"{packages}:/var/skerry/packages",
-              "/lib/modules:/lib/modules:ro"]
+    mounts = [
+        f"{sandbox.container(host.name)}-{definition}:/var/lib",  # nested overlay wants a real file system
+        f"{keys.host_folder(sandbox, host.name)}:/etc/skerry-sandbox:ro",
+        f"{packages}:/var/skerry/packages",
+        "/lib/modules:/lib/modules:ro",
+    ]
     return mounts + ([f"{view}:/var/skerry/lxcfs:ro"] if view else [])
 
 
@@ -74,8 +80,8 @@ def prepare(sandbox: Sandbox, chosen: Iterable[str]) -> dict[str, Any]:
     """Prepare ``chosen`` hosts of ``sandbox``.
 
     Returns:
-        ``changed``; ``cap_drop``; ``gateway``; ``keys_folder``; ``hosts``: for each chosen host its ``image``, ``platform``, ``memory``,
-        ``cpus``, ``volumes`` and ``definition``.
+        ``changed``; ``cap_drop``; ``gateway``; ``keys_folder``; ``hosts``: for each chosen host its ``image``,
+        ``platform``, ``memory``, ``cpus``, ``volumes`` and ``definition``.
     """
     changed = engine.ensure()
     docker = Docker()
@@ -86,8 +92,12 @@ def prepare(sandbox: Sandbox, chosen: Iterable[str]) -> dict[str, Any]:
     definitions = {kind: images.define(*kind) for kind in kinds}
     with ThreadPoolExecutor(max_workers=len(kinds) or 1) as pool:
         changed |= any(list(pool.map(lambda kind: images.ensure(definitions[kind], docker), kinds)))
-    files = {"entry.sh": _entry(), "resolv.conf": machine.name_servers(), "apt-proxy.conf": machine.apt_proxies(),
-             "hosts": _names(sandbox)}
+    files = {
+        "entry.sh": _entry(),
+        "resolv.conf": machine.name_servers(),
+        "apt-proxy.conf": machine.apt_proxies(),
+        "hosts": _names(sandbox),
+    }
     changed |= keys.ensure(sandbox, files)
     cap_drop, view = machine.lacking_capabilities(), limits.ensure(docker, sandbox.name)
     made, wanted = {}, {}
@@ -95,9 +105,18 @@ def prepare(sandbox: Sandbox, chosen: Iterable[str]) -> dict[str, Any]:
         image = definitions[(host.image, host.arch)].image
         wanted[host.name] = _definition(sandbox, host, image, [*cap_drop, view])
         made[host.name] = {
-            "image": image, "platform": images.ARCHITECTURES[host.arch], "memory": host.memory, "cpus": host.cpus,
-            "definition": wanted[host.name], "volumes": _volumes(sandbox, host, wanted[host.name], view),
+            "image": image,
+            "platform": images.ARCHITECTURES[host.arch],
+            "memory": host.memory,
+            "cpus": host.cpus,
+            "definition": wanted[host.name],
+            "volumes": _volumes(sandbox, host, wanted[host.name], view),
         }
     changed |= _remove_outdated(sandbox, wanted, docker)
-    return {"changed": changed, "cap_drop": cap_drop, "gateway": sandbox.gateway, "hosts": made,
-            "keys_folder": str(sandbox.state)}
+    return {
+        "changed": changed,
+        "cap_drop": cap_drop,
+        "gateway": sandbox.gateway,
+        "hosts": made,
+        "keys_folder": str(sandbox.state),
+    }

@@ -1,8 +1,8 @@
 """A relay in user space: holds a host's frames back, loses some, and keeps their order.
 
-It stands in the host's cable. The outer end of the host's virtual Ethernet pair leaves the bridge, and a TAP device takes
-its port there; this process carries frames between the two. So it sees everything that the host sends and gets, the host
-cannot go round it, and no packet filter is involved. When the process ends, the TAP device ends with it.
+It stands in the host's cable. The outer end of the host's virtual Ethernet pair leaves the bridge, and a TAP device
+takes its port there; this process carries frames between the two. So it sees everything that the host sends and gets,
+the host cannot go round it, and no packet filter is involved. When the process ends, the TAP device ends with it.
 
 Run as: python -m skerry.sandbox.relay '{"outer": ..., "tap": ..., "link": {...}, "pid": ...}' (root).
 """
@@ -22,14 +22,15 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 from skerry.sandbox.links import QUEUE_SECONDS, Link
 
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 _SIOCETHTOOL = 0x8946
-#: ethtool's old "set" commands: transmit checksums, scatter-gather, TSO, GSO, GRO. Switched off, every frame that the relay
-#: sees is a real one: at most one MTU long, with its checksum.
+#: ethtool's old "set" commands: transmit checksums, scatter-gather, TSO, GSO, GRO. Switched off, every frame that the
+#: relay sees is a real one: at most one MTU long, with its checksum.
 _ETHTOOL_FEATURES = (0x17, 0x19, 0x1F, 0x24, 0x2C)
 _PACKET_IGNORE_OUTGOING, _SOL_PACKET = 23, 263
 _ETH_P_ALL = 3
@@ -163,19 +164,22 @@ class Relay:
 
     def _read(self, now: float) -> bool:
         """Take what has arrived; False when an end is gone."""
-        cable = self._cable
-        for read, lane in ((lambda: os.read(cable.tap, 65536), self.to_host),
-                           (lambda: cable.wire.recv(65536), self.from_host)):
-            for _ in range(_BURST):
-                try:
-                    frame = read()
-                except BlockingIOError:
-                    break
-                except OSError:
-                    if not Path(f"/sys/class/net/{cable.outer}").exists():
-                        return False
-                    break  # the interface went down for a moment
-                lane.put(frame, now)
+        return self._take(self._from_bridge, self.to_host, now) and self._take(self._from_wire, self.from_host, now)
+
+    def _from_bridge(self) -> bytes:
+        return os.read(self._cable.tap, 65536)
+
+    def _from_wire(self) -> bytes:
+        return self._cable.wire.recv(65536)
+
+    def _take(self, read: Callable[[], bytes], lane: Lane, now: float) -> bool:
+        for _ in range(_BURST):
+            try:
+                lane.put(read(), now)
+            except BlockingIOError:
+                break
+            except OSError:  # the interface went down for a moment, or for good
+                return Path(f"/sys/class/net/{self._cable.outer}").exists()
         return True
 
     def _write(self, now: float) -> None:
@@ -193,7 +197,7 @@ class Relay:
         while not self.stopping:
             times = [at for at in (self.to_host.next(), self.from_host.next()) if at is not None]
             wait = max(0.0, min(times) - clock()) if times else 5.0
-            select.select([cable.tap, cable.wire], [], [], wait)
+            select.select([cable.tap, cable.wire.fileno()], [], [], wait)
             if not self._read(clock()):
                 return
             self._write(clock())

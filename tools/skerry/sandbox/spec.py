@@ -74,18 +74,28 @@ def _host(name: str, raw: Mapping[str, Any], subnet: ipaddress.IPv4Network) -> H
     try:
         address = ipaddress.IPv4Address(str(raw.get("address")))
     except ValueError as error:
-        raise _bad(f"host {name}: ansible_host is {raw.get('address')!r}",
-                   f"give it an IPv4 address inside {subnet}") from error
+        raise _bad(
+            f"host {name}: ansible_host is {raw.get('address')!r}", f"give it an IPv4 address inside {subnet}"
+        ) from error
     if address not in subnet or address in (subnet.network_address, subnet.broadcast_address, next(subnet.hosts())):
-        raise _bad(f"host {name}: {address} is no host's address in {subnet}",
-                   f"choose one from {subnet.network_address + 2} on, or change sandbox_subnet")
+        raise _bad(
+            f"host {name}: {address} is no host's address in {subnet}",
+            f"choose one from {subnet.network_address + 2} on, or change sandbox_subnet",
+        )
     memory, cpus = size(raw.get("memory")), float(str(raw.get("cpus")))
     if memory < LEAST_MEMORY:
         raise _bad(f"host {name}: {memory >> 20} MiB of memory do not boot", "set sandbox_memory to 128M or more")
     if not 0.05 <= cpus <= 1024:
         raise _bad(f"host {name}: sandbox_cpus is {cpus}", "set it between 0.05 and what this machine has")
-    return Host(name, str(address), _choice(name, "sandbox_image", raw.get("image"), RELEASES),
-                _choice(name, "sandbox_arch", raw.get("arch"), ARCHITECTURES), memory, cpus, str(raw.get("link") or ""))
+    return Host(
+        name,
+        str(address),
+        _choice(name, "sandbox_image", raw.get("image"), RELEASES),
+        _choice(name, "sandbox_arch", raw.get("arch"), ARCHITECTURES),
+        memory,
+        cpus,
+        str(raw.get("link") or ""),
+    )
 
 
 def parse(name: str, subnet: str, state: str, hosts: Mapping[str, Mapping[str, Any]]) -> Sandbox:

@@ -55,16 +55,27 @@ def load(inventory: Path) -> Sandbox:
     command = ["ansible-inventory", "-i", str(inventory), "--list"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
-        raise SkerryError("SANDBOX_016", f"{inventory} cannot be read: {done.stderr.strip()[-300:]}",
-                          f"skerry inventory check -i {inventory} says what is wrong")
+        raise SkerryError(
+            "SANDBOX_016",
+            f"{inventory} cannot be read: {done.stderr.strip()[-300:]}",
+            f"skerry inventory check -i {inventory} says what is wrong",
+        )
     data = json.loads(done.stdout)
     names = data.get("skerry_sandbox", {}).get("hosts", [])
     if not names:
-        raise SkerryError("SANDBOX_016", f"{inventory} has no host in the group skerry_sandbox",
-                          "make hosts first: skerry sandbox up")
-    every = {name: {key: _plain(value) for key, value in data["_meta"]["hostvars"].get(name, {}).items()} for name in names}
-    hosts = {name: {"address": values.get("ansible_host"), **{key: values.get(f"sandbox_{key}") for key in
-                    ("image", "arch", "memory", "cpus", "link")}} for name, values in every.items()}
+        raise SkerryError(
+            "SANDBOX_016", f"{inventory} has no host in the group skerry_sandbox", "make hosts first: skerry sandbox up"
+        )
+    every = {
+        name: {key: _plain(value) for key, value in data["_meta"]["hostvars"].get(name, {}).items()} for name in names
+    }
+    hosts = {
+        name: {
+            "address": values.get("ansible_host"),
+            **{key: values.get(f"sandbox_{key}") for key in ("image", "arch", "memory", "cpus", "link")},
+        }
+        for name, values in every.items()
+    }
     first = every[names[0]]
     return spec.parse(first["sandbox_name"], first["sandbox_subnet"], first["sandbox_keys"], hosts)
 
@@ -81,8 +92,14 @@ def _login(sandbox: Sandbox, host: str) -> tuple[float | None, str]:
     command[1:1] = ["-o", f"ConnectTimeout={LOGIN_SECONDS}", "-o", "BatchMode=yes"]
     started = time.monotonic()
     try:
-        done = subprocess.run([*command, "sudo", "-n", "true"], capture_output=True, text=True, check=False,
-                              stdin=subprocess.DEVNULL, timeout=3 * LOGIN_SECONDS)
+        done = subprocess.run(
+            [*command, "sudo", "-n", "true"],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=3 * LOGIN_SECONDS,
+        )
     except subprocess.TimeoutExpired:
         return None, "no answer"
     if done.returncode != 0:
@@ -105,16 +122,29 @@ def _one(sandbox: Sandbox, host: Host, docker: Docker, measured: bool) -> HostSt
             seen = measure.link(ssh_command(sandbox, host.name), sandbox.gateway, asked, streams=asked.shapes).as_dict()
     note = linking.read_note(sandbox, host.name) or {}
     return HostStatus(
-        host.name, host.address, host.image, host.arch, host.cpus, host.memory, used, state,
-        None if seconds is None else round(seconds, 3), problem if seconds is None else "", str(asked),
-        str(note.get("method", "")), not asked.shapes or linking.in_force(sandbox, host.name, pid), seen)
+        host.name,
+        host.address,
+        host.image,
+        host.arch,
+        host.cpus,
+        host.memory,
+        used,
+        state,
+        None if seconds is None else round(seconds, 3),
+        problem if seconds is None else "",
+        str(asked),
+        str(note.get("method", "")),
+        not asked.shapes or linking.in_force(sandbox, host.name, pid),
+        seen,
+    )
 
 
 def collect(sandbox: Sandbox, measured: bool) -> list[HostStatus]:
     """All hosts of a sandbox; ``measured`` sends packets over every host's link (a few seconds)."""
     docker = Docker()
     if not docker.ping():
-        raise SkerryError("SANDBOX_002", "Docker Engine does not run: there are no hosts", "skerry sandbox up",
-                          Exit.PREREQUISITE)
+        raise SkerryError(
+            "SANDBOX_002", "Docker Engine does not run: there are no hosts", "skerry sandbox up", Exit.PREREQUISITE
+        )
     with ThreadPoolExecutor(max_workers=4) as pool:
         return list(pool.map(lambda host: _one(sandbox, host, docker, measured), sandbox.hosts.values()))

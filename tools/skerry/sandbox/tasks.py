@@ -9,8 +9,15 @@ from skerry.sandbox import clean, linking, prepare, spec
 from skerry.sandbox.docker_api import Docker
 
 
-def run(state: str, name: str, subnet: str, keys: str, hosts: Mapping[str, Mapping[str, Any]], chosen: list[str],
-        check: bool) -> dict[str, Any]:
+def run(
+    state: str,
+    name: str,
+    subnet: str,
+    keys: str,
+    hosts: Mapping[str, Mapping[str, Any]],
+    chosen: list[str],
+    check: bool,
+) -> dict[str, Any]:
     """Bring the ``chosen`` hosts of a sandbox to ``state`` (prepared, linked, absent); Ansible's result."""
     sandbox = spec.parse(name, subnet, keys, hosts)
     if state == "absent":
