@@ -75,8 +75,8 @@ def cli_page() -> str:
     """docs/cli.md: commands in the order of `skerry --help`."""
     lines = ["# The command line", "", NOTE, "", *wrapped(
         "Every command takes `--help`. Those with results take `--json`, which prints data and nothing else on "
-        "standard output. Colours follow the terminal; `NO_COLOR` turns them off. Errors have a code, a cause and a remedy "
-        "([errors](errors.md)) and are shown on standard error.")]
+        "standard output. Colours follow the terminal; `NO_COLOR` turns them off. Errors have a code, a cause and a "
+        "remedy ([errors](errors.md)) and are shown on standard error.")]
     lines += ["", "## Exit codes", "", *exit_codes()]
     for name, (_, text) in COMMANDS.items():
         if importlib.util.find_spec(f"skerry.cli.{name}") is None:
@@ -122,7 +122,10 @@ def variables_page() -> str:
         "Site-wide variables start with `skerry_`; roles read them through their own defaults, so that a role works "
         "alone. A role's variables start with its name and are listed in its README. `skerry inventory check` compares "
         "every inventory with these lists."), ""]
-    lines += [*table(site_options(), {}), "", "## Roles", "", "| role | what it does |", "|---|---|"]
+    for heading, prefix in (("## Sites", "skerry_"), ("## Sandbox hosts", "sandbox_")):
+        chosen = {name: option for name, option in site_options().items() if name.startswith(prefix)}
+        lines += [heading, "", *table(chosen, {}), ""]
+    lines += ["## Roles", "", "| role | what it does |", "|---|---|"]
     for spec in load_roles().values():
         main = spec.entry_points.get("main")
         about = markup(main.short_description) if main else ""

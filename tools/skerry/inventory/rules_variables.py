@@ -35,7 +35,7 @@ _NO_SECRET = re.compile(r"(_file|_path|_mode|_name|_user)$")
 def unknown(context: Context) -> Iterator[Finding]:
     """Variables with a role's prefix that no role has, private ones, and near misses of known names."""
     known = set(context.known)
-    prefixes = (*(f"{role}_" for role in context.roles), "skerry_")
+    prefixes = (*(f"{role}_" for role in context.roles), "skerry_", "sandbox_")
     candidates = known | ANSIBLE
     judged: dict[str, tuple[f.Rule, str, str] | None] = {}
     for item in context.inventory.assignments:

@@ -135,12 +135,17 @@ def role_folders(root: Path | None = None) -> Iterator[Path]:
 
 
 def load_roles(root: Path | None = None) -> dict[str, RoleSpec]:
-    """Every role of the checkout ``root`` (default: this one) by name."""
+    """Every role of the checkout ``root`` (default: this one) by name; read once a process."""
+    return _roles_of(root or paths.root())
+
+
+@cache
+def _roles_of(root: Path) -> dict[str, RoleSpec]:
     return {path.name: load_role(path) for path in role_folders(root)}
 
 
 @cache
 def site_options() -> dict[str, Option]:
-    """The site-wide variables (``skerry_*`` of group_vars/all.yml), described in site_variables.yml here."""
+    """Variables of the site (``skerry_*``) and of sandbox hosts, described in site_variables.yml here."""
     raw = read_yaml(Path(__file__).with_name("site_variables.yml"))
     return {name: option_from(name, value) for name, value in raw.items()}
