@@ -90,9 +90,9 @@ CAUSES = (
     ),
     Known(
         "K3S_112",
-        r"failed to set \S*oom_score_adj|oom_score_adj: permission denied",
-        "this host may not lower oom_score_adj (a container without CAP_SYS_RESOURCE)",
-        "set k3s_containerd_restrict_oom_score_adj: true",
+        r"(?:inotify|fsnotify).*too many open files",
+        "the host has no inotify instances left",
+        "raise fs.inotify.max_user_instances (the role host_tuning does): sysctl -w fs.inotify.max_user_instances=8192",
     ),
     Known(
         "K3S_113",
@@ -130,6 +130,13 @@ CAUSES = (
         r"too many learner members in cluster",
         "another server is joining the etcd cluster at this moment",
         "wait and run again",
+        final=False,
+    ),
+    Known(
+        "K3S_120",
+        r"(?:runc|containerd task|shim task|sandbox).*oom_score_adj",
+        "this host may not lower oom_score_adj (a container without CAP_SYS_RESOURCE)",
+        "set k3s_containerd_restrict_oom_score_adj: true",
         final=False,
     ),
     Known(

@@ -23,6 +23,21 @@ REGISTRIES = CONFIG_DIR + "/registries.yaml"
 TOKEN = CONFIG_DIR + "/token"
 AGENT_TOKEN = CONFIG_DIR + "/agent-token"
 APPLIED = CONFIG_DIR + "/.skerry-applied.json"
+BEFORE = CONFIG_DIR + "/.skerry-before.json"
+#: Kernel settings that k3s and its kubelet write, with their values; what was there before is noted and can be put back.
+K3S_SYSCTLS = {
+    "net/ipv4/ip_forward": "1",
+    "net/ipv6/conf/all/forwarding": "1",
+    "net/bridge/bridge-nf-call-iptables": "1",
+    "net/bridge/bridge-nf-call-ip6tables": "1",
+    "net/ipv4/conf/all/route_localnet": "1",
+    "vm/overcommit_memory": "1",
+    "vm/panic_on_oom": "0",
+    "kernel/panic": "10",
+    "kernel/panic_on_oops": "1",
+    "kernel/keys/root_maxkeys": "1000000",
+    "kernel/keys/root_maxbytes": "25000000",
+}
 NODE_PASSWORD = "/etc/rancher/node/password"
 DATA_DIR = "/var/lib/rancher/k3s"
 SERVER_CA = DATA_DIR + "/server/tls/server-ca.crt"
@@ -68,6 +83,22 @@ def write_text(path, content, mode):
                 "make room (df -h %s) or make the file system writable, then run again" % directory,
             ) from error
         raise
+
+
+def sysctls():
+    """Present values of the kernel settings that k3s writes."""
+    found = {name: (read_text("/proc/sys/" + name) or "").strip() for name in K3S_SYSCTLS}
+    return {name: value for name, value in found.items() if value}
+
+
+def write_sysctl(path, value):
+    """Write a kernel setting; one that this host may not write (a container) stays. Returns whether it was written."""
+    try:
+        with open(path, "w", encoding="utf-8") as stream:
+            stream.write(value)
+    except OSError:
+        return False
+    return True
 
 
 def addresses(run_command):

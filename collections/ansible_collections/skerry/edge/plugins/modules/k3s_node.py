@@ -420,6 +420,8 @@ class Node:
             if enable:
                 self.unit.do("enable", "--quiet")
             if reasons:
+                if host.read_text(host.BEFORE) is None:
+                    host.write_text(host.BEFORE, json.dumps(host.sysctls(), sort_keys=True, indent=1) + "\n", 0o600)
                 self.unit.do("reset-failed") if state.get("ActiveState") == "failed" else None
                 self.unit.do("restart", "--no-block")
                 host.write_text(host.APPLIED, json.dumps(marks, sort_keys=True, indent=1) + "\n", 0o600)

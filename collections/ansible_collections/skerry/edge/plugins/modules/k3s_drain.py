@@ -1,0 +1,112 @@
+#!/usr/bin/python
+"""Take a node out of its cluster (see DOCUMENTATION)."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: k3s_drain
+short_description: Take a node out of its cluster
+description:
+  - Runs on a server that stays. Moves the node's pods away, then deletes the Node object; its password, and the etcd member
+    of a server, go with it.
+  - A node that cannot be drained within the time (or whose host is gone) is deleted nevertheless, and said so.
+options:
+  node_name:
+    description: Name of the node.
+    type: str
+    required: true
+  timeout:
+    description: Seconds for the drain; 0 deletes at once.
+    type: int
+    default: 60
+  port:
+    description: Port of the API.
+    type: int
+    default: 6443
+  binary:
+    description: The k3s binary.
+    type: path
+    default: /usr/local/bin/k3s
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is changed.
+author:
+  - The Skerry authors
+"""
+
+EXAMPLES = r"""
+- name: Take an edge host out
+  skerry.edge.k3s_drain:
+    node_name: edge-1
+  delegate_to: cloud-1
+"""
+
+RETURN = r"""
+drained:
+  description: Whether all pods went in time.
+  returned: when the node was there
+  type: bool
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, Unavailable
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
+
+
+def drain(module):
+    """Move the pods away; (done in time, what kubectl said)."""
+    seconds = module.params["timeout"]
+    if not seconds:
+        return False, "not asked for"
+    code, out, err = module.run_command(
+        [
+            module.params["binary"],
+            "kubectl",
+            "--cache-dir=" + module.tmpdir,
+            "drain",
+            module.params["node_name"],
+            "--ignore-daemonsets",
+            "--delete-emptydir-data",
+            "--force",
+            "--timeout=%ds" % seconds,
+        ]
+    )
+    return code == 0, (err or out).strip()[-500:]
+
+
+def main():
+    """Entry point."""
+    module = AnsibleModule(
+        argument_spec={
+            "node_name": {"type": "str", "required": True},
+            "timeout": {"type": "int", "default": 60},
+            "port": {"type": "int", "default": 6443},
+            "binary": {"type": "path", "default": "/usr/local/bin/k3s"},
+        },
+        supports_check_mode=True,
+    )
+    path = "/api/v1/nodes/" + module.params["node_name"]
+    api = Api("server", module.params["port"])
+    try:
+        if api.json("GET", path, missing_ok=True) is None:
+            module.exit_json(changed=False)
+        if module.check_mode:
+            module.exit_json(changed=True, drained=False)
+        done, said = drain(module)
+        if not done:
+            module.warn("%s was not drained: %s" % (module.params["node_name"], said))
+        api.json("DELETE", path, missing_ok=True)
+        module.exit_json(changed=True, drained=done)
+    except Unavailable as error:
+        module.fail_json(
+            msg="K3S_020 the API does not answer: %s | remedy: start k3s on this server, or reset without "
+            "draining: -e k3s_reset_drain_timeout=0" % error,
+            code="K3S_020",
+        )
+    except K3sError as error:
+        module.fail_json(msg=str(error), code=error.code, cause=error.cause, remedy=error.remedy)
+
+
+if __name__ == "__main__":
+    main()
