@@ -37,7 +37,9 @@ def unreachable(reports: list[Report], _inventory: dict[str, Any]) -> Iterator[P
     Ansible's code for unreachable hosts; `preflight_unreachable_hosts: stop` stops all others as well."""
     for report in reports:
         if report.unreachable:
-            yield Problem(_one_line(report.unreachable), _ssh_remedy(report.unreachable), host=report.name)
+            # Ansible's own words around those of ssh say nothing more.
+            reason = re.sub(r"^.*?(over|via) ssh: ", "", _one_line(report.unreachable))
+            yield Problem(reason, _ssh_remedy(report.unreachable), host=report.name)
 
 
 def _one_line(text: str) -> str:
