@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -12,6 +13,8 @@ from hypothesis import settings
 from support_record import pytest_runtest_makereport, support
 
 from skerry import paths
+from skerry.testing.needs import unmet
+from skerry.testing.stages import Need
 
 __all__ = ["pytest_runtest_makereport", "support"]
 
@@ -20,12 +23,18 @@ settings.register_profile("skerry", deadline=None)
 settings.load_profile("skerry")
 
 
+_unmet = functools.cache(functools.partial(unmet, install=False))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked ``full`` run in `skerry test --full` alone (or with SKERRY_TEST_MODE=full)."""
-    if os.environ.get("SKERRY_TEST_MODE") != "full":
-        for item in items:
-            if item.get_closest_marker("full"):
-                item.add_marker(pytest.mark.skip(reason="part of the whole matrix: skerry test --full"))
+    """Skip, with the reason, what this machine cannot run (hosts, browser, k3s) or this run leaves out (full)."""
+    whole = os.environ.get("SKERRY_TEST_MODE") == "full"
+    for item in items:
+        if item.get_closest_marker("full") and not whole:
+            item.add_marker(pytest.mark.skip(reason="part of the whole matrix: skerry test --full"))
+        for need in Need:
+            if item.get_closest_marker(need.value) and (reason := _unmet(need)):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

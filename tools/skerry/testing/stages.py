@@ -27,6 +27,7 @@ class Need(StrEnum):
 
     HOSTS = "hosts"
     BROWSER = "browser"
+    K3S = "k3s"
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _hosts(mode: Mode) -> list[Stage]:
                 f"role {name}",
                 (("molecule", "test", "-s", name, "--destroy", "never"),),
                 900 if mode is Mode.FULL else 420,
-                needs=(Need.HOSTS,),
+                needs=(Need.HOSTS, Need.K3S) if name == "k3s" else (Need.HOSTS,),
                 requires=("hosts up",),
                 junit=True,
                 environment=environment
