@@ -109,6 +109,8 @@ class Execution:
         self.seen = 0
         self.status: int | None = None
         self.pipes: dict[int, str] = {}
+        #: Siblings that stay: without a control group, a run's own processes are known only by not being these.
+        self.kept = frozenset(memory.descendants(os.getpid())) if group is None else frozenset()
         self.wake, wake_write = os.pipe()
         for end in (self.wake, wake_write):
             os.set_blocking(end, False)
@@ -257,7 +259,7 @@ class Execution:
             return
         for _ in range(50):
             pids = memory.descendants(os.getpid())
-            pids = [pid for pid in pids if not (pid == self.pid and self.status is not None)]
+            pids = [pid for pid in pids if pid not in self.kept and not (pid == self.pid and self.status is not None)]
             if not pids:
                 return
             for pid in pids:
