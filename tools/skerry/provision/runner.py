@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 import uuid
 from collections.abc import Sequence
@@ -19,6 +22,7 @@ import ansible_runner
 from skerry import paths
 from skerry.errors import Exit, SkerryError
 from skerry.provision.progress import Progress
+from skerry.provision.refusals import refusals, unknown_hosts
 from skerry.provision.view import View
 
 KEPT_RUNS = 20  #: folders of former runs kept under .skerry/runs
@@ -60,6 +64,8 @@ class Outcome:
 
     @property
     def exit_code(self) -> Exit:
+        if self.status == "failed" and not self.progress.hosts:
+            return Exit.USAGE
         return {
             "successful": Exit.OK,
             "unreachable": Exit.UNREACHABLE,
@@ -101,8 +107,11 @@ class _Interrupts:
 
 
 def _prune(runs: Path) -> None:
+    """Remove old folders; one younger than a day may belong to a run that still goes on."""
+    oldest = time.time() - 86400
     for old in sorted(path for path in runs.iterdir() if path.is_dir())[:-KEPT_RUNS]:
-        shutil.rmtree(old, ignore_errors=True)
+        if old.stat().st_mtime < oldest:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _environment(run: PlaybookRun) -> dict[str, str]:
@@ -114,6 +123,8 @@ def _environment(run: PlaybookRun) -> dict[str, str]:
         "ANSIBLE_FORCE_COLOR": "0",
         "ANSIBLE_NOCOLOR": "1",
         "PYTHONUNBUFFERED": "1",
+        # ansible-runner would switch the check of host keys off.
+        "ANSIBLE_HOST_KEY_CHECKING": os.environ.get("ANSIBLE_HOST_KEY_CHECKING", "True"),
         **run.environment,
     }
 
@@ -183,17 +194,43 @@ def run_playbook(run: PlaybookRun, view: View) -> Outcome:
             thread.join(0.2)
     progress.close()
     log = folder / "artifacts" / "run" / "stdout"
-    status = _status(str(runner.status), progress, interrupts.asked_at is not None)
-    if status == "failed" and not any(host.failed for host in progress.hosts.values()) and log.exists():
-        progress.general.extend(line for line in log.read_text(errors="replace").splitlines() if "ERROR" in line)
-    return Outcome(status, progress, log, time.monotonic() - started)
+    interrupted = interrupts.asked_at is not None
+    _read_log(log, run, progress, failed=str(runner.status) != "successful" and not interrupted)
+    return Outcome(_status(str(runner.status), progress, interrupted), progress, log, time.monotonic() - started)
+
+
+def _read_log(log: Path, run: PlaybookRun, progress: Progress, failed: bool) -> None:
+    """Add to ``progress.general`` what only the log tells: names that match nothing, why Ansible did not begin."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    limits = [value for word, value in itertools.pairwise(run.options) if word in {"--limit", "-l"}]
+    if limits and "Could not match supplied host pattern" in text:
+        progress.general += unknown_hosts(text, limits, known_names(run.inventories))
+    if failed and not progress.general and not any(host.failed for host in progress.hosts.values()):
+        progress.general += refusals(text)
+
+
+def known_names(inventories: Sequence[Path]) -> list[str]:
+    """Hosts and groups of the inventories, as Ansible reads them; empty when it cannot."""
+    words = [word for path in inventories for word in ("-i", str(path))]
+    done = subprocess.run(
+        ["ansible-inventory", *words, "--list"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=default_environment(),
+        timeout=60,
+    )
+    if done.returncode != 0:
+        return []
+    groups: dict[str, Any] = json.loads(done.stdout)
+    return [*groups.pop("_meta")["hostvars"], *groups]
 
 
 def _status(runner_status: str, progress: Progress, interrupted: bool) -> str:
     if interrupted:
         return "interrupted"
     if runner_status == "successful":
-        return "successful"
+        return "failed" if progress.general else "successful"
     failing = [host for host in progress.hosts.values() if host.failed]
     if failing and all(host.unreachable for host in failing):
         return "unreachable"
