@@ -94,8 +94,63 @@ def test_check_mode_changes_nothing(site: Path) -> None:
 def test_playbook_that_does_not_parse(site: Path) -> None:
     (site / "play.yml").write_text("- hosts: all\n  bad: 1\n")
     done = provision(site)
-    assert done.returncode == 1
+    assert done.returncode == 2
+    assert "PROVISION_007" in done.stdout
     assert "'bad' is not a valid attribute" in done.stdout
+    assert f"{site / 'play.yml'}:2" in done.stdout
+
+
+def test_inventory_that_does_not_parse(site: Path) -> None:
+    (site / "inventory.yml").write_text("all: {hosts: [}\n")
+    done = provision(site)
+    assert done.returncode == 2
+    assert "PROVISION_005" in done.stdout
+    assert f"{site / 'inventory.yml'}:1:12" in done.stdout
+
+
+def test_limit_that_matches_nothing(site: Path) -> None:
+    done = provision(site, "--limit", "nobody", "--json")
+    assert done.returncode == 2
+    told = json.loads(done.stdout)
+    assert told["hosts"] == {}
+    assert [found["code"] for found in told["errors"]] == ["PROVISION_003"]
+
+
+def test_limit_with_an_unknown_name_does_the_others(site: Path) -> None:
+    done = provision(site, "--limit", "a,gonee", "--json")
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert told["hosts"]["a"]["changed"] == 1
+    (found,) = told["errors"]
+    assert found["code"] == "PROVISION_003"
+    assert "gonee" in found["cause"]
+    assert "did you mean gone?" in found["remedy"]
+
+
+def test_vaulted_value_without_its_password(site: Path) -> None:
+    text = (site / "play.yml").read_text().replace("file: {path:", "file: {path: '{{ secret }}', x:")
+    (site / "play.yml").write_text(text)
+    locked = subprocess.run(
+        [str(ROOT / ".venv" / "bin" / "ansible-vault"), "encrypt_string", "--vault-password-file", "/dev/stdin",
+         "--name", "secret", "hush-hush"],
+        input="key", capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (site / "group_vars").mkdir()
+    (site / "group_vars" / "all.yml").write_text(locked.stdout)
+    done = provision(site, "--limit", "a", "--json")
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert told["hosts"]["a"]["failures"][0]["code"] == "PROVISION_006"
+    assert "hush" not in done.stdout + done.stderr + Path(told["log"]).read_text()
+
+
+def test_host_keys_are_checked_though_the_runner_would_not(site: Path) -> None:
+    (site / "play.yml").write_text(
+        "- hosts: a\n  gather_facts: false\n  tasks:\n    - ansible.builtin.debug:\n"
+        "        msg: \"checked={{ lookup('ansible.builtin.config', 'HOST_KEY_CHECKING') }}\"\n"
+    )
+    told = json.loads(provision(site, "--json").stdout)
+    assert "checked=True" in Path(told["log"]).read_text()
 
 
 def test_interrupt_stops_and_a_second_run_carries_on(site: Path) -> None:

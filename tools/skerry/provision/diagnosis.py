@@ -95,6 +95,12 @@ PATTERNS: tuple[_Pattern, ...] = (
         "packages could not be downloaded",
         "check the host's network, DNS and proxy (skerry_http_proxy), then run again",
     ),
+    _pattern(
+        r"no vault secrets found|Decryption failed \(no vault",
+        "PROVISION_006",
+        "a vaulted value cannot be opened",
+        "give --vault-password-file, or set ANSIBLE_VAULT_PASSWORD_FILE",
+    ),
 )
 
 
@@ -105,13 +111,21 @@ def _text(result: dict[str, Any]) -> str:
     return "\n".join(part for part in parts if part)
 
 
+def coded(text: str) -> list[Diagnosis]:
+    """What our roles and modules say of themselves in ``text``: one line each, ``CODE cause | remedy: ...``."""
+    found: dict[str, Diagnosis] = {}
+    for line in text.splitlines():
+        match = _CODED.search(line)
+        if match and match["remedy"]:
+            found.setdefault(line, Diagnosis(match["code"], match["cause"].strip(), match["remedy"].strip()))
+    return list(dict.fromkeys(found.values()))
+
+
 def diagnose(result: dict[str, Any], task: str, unreachable: bool) -> Diagnosis:
     """Name the failure in ``result``, the result dictionary of a failed or unreachable task."""
     text = _text(result)
-    for line in text.splitlines() or [text]:
-        coded = _CODED.search(line)
-        if coded and coded["remedy"]:
-            return Diagnosis(coded["code"], coded["cause"].strip(), coded["remedy"].strip())
+    if own := coded(text):
+        return own[0]
     for pattern in PATTERNS:
         if pattern.expression.search(text):
             detail = _detail(text, pattern.expression)

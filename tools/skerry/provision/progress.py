@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from skerry.provision.diagnosis import Diagnosis, diagnose
+from skerry.provision.diagnosis import Diagnosis, coded, diagnose
 
 PLAY_ITSELF = "play"  #: the name shown for tasks that belong to no role
 
@@ -62,7 +62,7 @@ class Progress:
     task: str = ""
     tasks: int = 0
     role_seconds: dict[str, float] = field(default_factory=dict)
-    general: list[str] = field(default_factory=list)
+    general: list[Diagnosis] = field(default_factory=list)
     _role_since: float = field(default_factory=time.monotonic)
 
     def host(self, name: str) -> HostProgress:
@@ -80,8 +80,6 @@ class Progress:
             self.host(str(data.get("host"))).current = str(data.get("task", ""))
         elif kind in {"runner_on_ok", "runner_on_failed", "runner_on_unreachable", "runner_on_skipped"}:
             self._task_ended(kind, data)
-        elif kind in {"error", "verbose"} and "ERROR" in str(event.get("stdout", "")):
-            self.general.append(str(event["stdout"]).strip())
         else:
             return False
         return True
@@ -90,6 +88,13 @@ class Progress:
         """Book the time since the last change of role."""
         if self.role:
             self.role_seconds[self.role] = self.role_seconds.get(self.role, 0.0) + time.monotonic() - self._role_since
+
+    def _judged(self, findings: list[str], verdict: Diagnosis) -> None:
+        """One task judged all hosts (``HOST: CODE cause | remedy: ...``) and ended the run: each host gets its own."""
+        self.general.append(verdict)
+        for finding in findings:
+            name, _, message = finding.partition(": ")
+            self.host(name).failures += coded(message)
 
     def _task_started(self, data: dict[str, Any]) -> None:
         role = str(data.get("role") or PLAY_ITSELF)
@@ -108,7 +113,7 @@ class Progress:
         result: dict[str, Any] = data.get("res") or {}
         if kind == "runner_on_unreachable":
             host.unreachable = True
-            host.failures.append(diagnose(result, str(data.get("task", "")), unreachable=True))
+            host.failures += _failures(result, str(data.get("task", "")), unreachable=True)
             return
         if kind == "runner_on_skipped":
             return
@@ -116,7 +121,15 @@ class Progress:
         role.seconds += float(data.get("duration") or 0.0)
         if kind == "runner_on_failed" and not data.get("ignore_errors"):
             role.failed = True
-            host.failures.append(diagnose(result, str(data.get("task", "")), unreachable=False))
+            if findings := result.get("findings"):
+                self._judged(findings, diagnose(result, "", unreachable=False))
+            else:
+                host.failures += _failures(result, str(data.get("task", "")), unreachable=False)
         else:
             role.ok += 1
             role.changed += bool(result.get("changed"))
+
+
+def _failures(result: dict[str, Any], task: str, unreachable: bool) -> list[Diagnosis]:
+    """All that a result says in our roles' own codes, else the one thing that it is recognised as."""
+    return coded(str(result.get("msg", ""))) or [diagnose(result, task, unreachable)]

@@ -29,7 +29,7 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
             }
             for name, host in progress.hosts.items()
         },
-        "errors": progress.general,
+        "errors": [vars(found) for found in progress.general],
     }
 
 
@@ -50,17 +50,19 @@ def show(outcome: Outcome, console: Console) -> None:
     if progress.hosts:
         console.print(grid)
     slowest = sorted(progress.role_seconds.items(), key=lambda item: -item[1])[:6]
-    console.print(Text("roles: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in slowest), style="dim"))
+    if slowest:
+        console.print(Text("roles: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in slowest), style="dim"))
     found: dict[tuple[str, str, str], list[str]] = {}
     for name, host in progress.hosts.items():
         for failure in host.failures:
             found.setdefault((failure.code, failure.cause, failure.remedy), []).append(name)
+    for one in progress.general:
+        found[one.code, one.cause, one.remedy] = []
     for (code, cause, remedy), hosts in found.items():
         console.print()
-        console.print(Text.assemble((code, "bold red"), f" on {', '.join(hosts)}: {cause}"), soft_wrap=True)
+        where = f" on {', '.join(hosts)}: " if hosts else ": "
+        console.print(Text.assemble((code, "bold red"), where, cause), soft_wrap=True)
         console.print(Text(f"  remedy: {remedy}"), soft_wrap=True)
-    for line in progress.general if outcome.status == "failed" else ():
-        console.print(Text(line, style="red"), soft_wrap=True)
     ending = {
         "successful": ("done", "green"),
         "interrupted": ("interrupted: nothing is half done, the same command carries on", "yellow"),

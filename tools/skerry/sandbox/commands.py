@@ -56,7 +56,7 @@ def _raise(outcome: Outcome) -> None:
                 found.remedy if coded else f"{found.remedy} (log: {outcome.log})",
                 outcome.exit_code,
             )
-    said = "; ".join(outcome.progress.general) or "Ansible gave no reason"
+    said = "; ".join(found.cause for found in outcome.progress.general) or "Ansible gave no reason"
     raise SkerryError("SANDBOX_017", f"the playbook did not run: {said[:400]}", f"see {outcome.log}", Exit.FAILED)
 
 
