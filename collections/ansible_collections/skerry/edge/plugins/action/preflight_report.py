@@ -108,7 +108,7 @@ def _left_out(findings: list[Finding]) -> dict[str, dict[str, Any]]:
         if finding.severity == ERROR:
             entry = left_out.setdefault(finding.host, {"unreachable": False, "message": ""})
             entry["unreachable"] = entry["unreachable"] or finding.code == UNREACHABLE
-            entry["message"] = f"{entry['message']}; {finding.message()}".removeprefix("; ")
+            entry["message"] = f"{entry['message']}\n{finding.message()}".strip()
     return left_out
 
 
