@@ -31,7 +31,6 @@ def look(host: Host) -> dict[str, Any]:
 def plan(context: Context, found: dict[str, Any], openings: list[dict[str, Any]]) -> dict[str, Any]:
     """``{"kind", "add": [...], "remove": [...]}`` for ufw and firewalld; nftables is changed here."""
     kind = found["kind"]
-    ours = context.journal.get("firewall", {})
     if kind == "nftables":
         apply_nftables(context, found["chains"], openings)
     elif kind == "iptables":
@@ -39,11 +38,19 @@ def plan(context: Context, found: dict[str, Any], openings: list[dict[str, Any]]
     if kind not in ("ufw", "firewalld"):
         return {"kind": kind, "add": [], "remove": []}
     wanted = ufw_rules(openings) if kind == "ufw" else firewalld_rules(openings, _zone(context.host))
-    present = _ufw_present(context.host) if kind == "ufw" else _firewalld_present(context.host, wanted)
-    stale = [rule for rule in ours.get(kind, []) if rule not in wanted]
-    if ours.get(kind, []) != wanted:
-        context.journal["firewall"] = {**ours, kind: wanted}
-    return {"kind": kind, "add": [rule for rule in wanted if _key(rule) not in present], "remove": stale}
+    ours = context.journal.get("firewall", {}).get(kind, [])
+    present = _present(context.host, kind, [*wanted, *ours])
+    add = [rule for rule in wanted if _key(rule) not in present]
+    stale = [rule for rule in ours if rule not in wanted and _key(rule) in present]
+    # What the site itself had opened before is none of ours. Stale rules are forgotten once they are gone.
+    kept = [rule for rule in wanted if rule in ours or rule in add] + stale
+    if kept != ours:
+        context.journal.setdefault("firewall", {})[kind] = kept
+    return {"kind": kind, "add": add, "remove": stale}
+
+
+def _present(host: Host, kind: str, rules: list[dict[str, Any]]) -> set[str]:
+    return _ufw_present(host) if kind == "ufw" else _firewalld_present(host, rules)
 
 
 def _key(rule: dict[str, Any]) -> str:
@@ -246,11 +253,16 @@ def _load(context: Context, script: str) -> None:
 def undo(context: Context, found: dict[str, Any]) -> dict[str, Any]:
     """Take nftables' rules back here; give what the role removes from ufw or firewalld. Files are undone with the
     others."""
-    ours = context.journal.pop("firewall", {})
+    kind = found["kind"]
+    ours = context.journal.get("firewall", {}).get(kind, [])
+    present = _present(context.host, kind, ours) if ours else set()
+    remove = [rule for rule in ours if _key(rule) in present]
+    if not remove:
+        context.journal.pop("firewall", None)
     if NFT_FILE in context.journal.get("files", {}) and context.host.command("nft"):
         removal = _removal(_ruleset(context.host))
         if removal:
             context.change("nftables: our openings removed")
             _load(context, "".join(f"{line}\n" for line in removal))
         context.later("daemon-reload")
-    return {"kind": found["kind"], "add": [], "remove": ours.get(found["kind"], [])}
+    return {"kind": kind, "add": [], "remove": remove}
