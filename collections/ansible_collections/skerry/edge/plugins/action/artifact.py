@@ -78,7 +78,10 @@ class ActionModule(ActionBase):
                 "; ".join(checked.error_messages),
                 "compare the artifact's keys with the documentation of skerry.edge.artifact",
             )
-        return checked.validated_parameters
+        options = checked.validated_parameters
+        for artifact in options["artifacts"]:
+            relative_path(artifact)  # names that cannot be part of a path are refused whatever the source
+        return options
 
     # -- where an artifact comes from ----------------------------------------------------------------------------
 

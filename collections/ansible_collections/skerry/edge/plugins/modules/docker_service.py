@@ -17,6 +17,11 @@ options:
     description: Whether Docker starts with the host.
     type: bool
     default: true
+  users:
+    description: Existing users who shall be in the group C(docker).
+    type: list
+    elements: str
+    default: []
   timeout:
     description: Seconds until Docker must answer.
     type: int
@@ -51,14 +56,16 @@ runtimes:
   returned: success
   type: list
 done:
-  description: What was done, of enable, start, reload, restart.
+  description: What was done, of enable, start, reload, restart, user names added.
   returned: success
   type: list
 """
 
+import grp
 import http.client
 import json
 import os
+import pwd
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -168,6 +175,17 @@ def wait(deadline, timeout):
         time.sleep(0.2)
 
 
+def newcomers(users):
+    """Those of the users who are not in the group yet; one who does not exist is DOCKER_007."""
+    for user in users:
+        try:
+            pwd.getpwnam(user)
+        except KeyError as error:
+            cause = f"there is no user {user} on this host"
+            raise DockerError("DOCKER_007", cause, "make the user first, or correct docker_users") from error
+    return [user for user in users if user not in grp.getgrnam("docker").gr_mem]
+
+
 def plan(state):
     """What has to be done, of start, reload, restart."""
     if state.get("ActiveState") not in ("active", "activating", "reloading"):
@@ -198,7 +216,11 @@ def started(module):
     action = plan(state)
     if action:
         done.append(action)
+    added = newcomers(module.params["users"])
+    done += [f"add {user} to group docker for" for user in added]
     if not module.check_mode:
+        for user in added:
+            output(["usermod", "-aG", "docker", user])
         apply(state, done, action)
         version, info = wait(time.monotonic() + module.params["timeout"], module.params["timeout"])
         note_now(int(unit()["MainPID"]))
@@ -242,6 +264,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "enabled": {"type": "bool", "default": True},
+            "users": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 120},
             "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
         },
