@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-from skerry.sandbox import engine, keys, limits, linking, machine
+from skerry.sandbox import emulation, engine, keys, limits, linking, logins, machine
 from skerry.sandbox.docker_api import Docker
 from skerry.sandbox.prepare import SANDBOX_LABEL, check_owner
 from skerry.sandbox.spec import Sandbox
@@ -28,32 +25,6 @@ def remove_volumes(docker: Docker, prefixes: list[str]) -> None:
             docker.call("DELETE", f"/volumes/{volume['Name']}", missing_ok=True)
 
 
-def _connections(addresses: set[str]) -> set[str]:
-    """Inodes of this machine's TCP connections to the ssh ports of ``addresses``."""
-    found = set()
-    for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
-        fields = line.split()
-        remote, _, port = fields[2].partition(":")
-        address = ".".join(str(byte) for byte in reversed(bytes.fromhex(remote)))
-        if int(port, 16) == 22 and address in addresses:
-            found.add(f"socket:[{fields[9]}]")
-    return found
-
-
-def close_logins(addresses: set[str]) -> None:
-    """End the ssh masters that ControlPersist keeps for these hosts: their control sockets would outlive the hosts."""
-    wanted = _connections(addresses)
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            title = (process / "cmdline").read_bytes().rstrip(b"\0 ")
-            if not (title.startswith(b"ssh: ") and title.endswith(b"[mux]")):
-                continue
-            if any(str(link.readlink()) in wanted for link in (process / "fd").iterdir()):
-                os.kill(int(process.name), signal.SIGTERM)  # ssh removes its control socket
-        except OSError:  # it has ended meanwhile, or is somebody else's
-            continue
-
-
 def remove(sandbox: Sandbox, chosen: list[str], docker: Docker, check: bool) -> dict[str, Any]:
     """Remove ``chosen`` hosts; ``changed`` tells whether there was anything. With ``check`` nothing is removed."""
     if not engine.answers(docker):
@@ -69,7 +40,7 @@ def remove(sandbox: Sandbox, chosen: list[str], docker: Docker, check: bool) -> 
     changed = bool(mine or networks or (last and sandbox.state.exists()))
     if check or not changed:
         return {"changed": changed}
-    close_logins({sandbox.hosts[host].address for host in chosen if host in sandbox.hosts})
+    logins.close({sandbox.hosts[host].address for host in chosen if host in sandbox.hosts})
     for box in mine:
         linking.unset(sandbox, box["Labels"]["dev.skerry.host"])
     with ThreadPoolExecutor(max_workers=8) as pool:
@@ -90,5 +61,6 @@ def remove(sandbox: Sandbox, chosen: list[str], docker: Docker, check: bool) -> 
         ]
         if not others:
             limits.stop()
+            emulation.stop()
             restored = machine.restore_sysctls()
     return {"changed": True, "restored": restored}

@@ -172,11 +172,13 @@ def _mmdebstrap(definition: Definition, target: Path, authorities: Path) -> list
 
 
 def make_root(definition: Definition, target: Path) -> None:
-    """Make the root tar beside its place and rename it when it is whole."""
+    """Make the root tar beside its place and rename it when it is whole.
+
+    Raises:
+        SkerryError: SANDBOX_002 (tools are missing), SANDBOX_006 (mmdebstrap failed).
+    """
     try:
         debian.ensure("sandbox")
-        if definition.arch != "amd64":
-            debian.ensure("emulation")
     except debian.PackagesMissingError as error:
         raise SkerryError("SANDBOX_002", str(error), error.command, Exit.PREREQUISITE) from error
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:

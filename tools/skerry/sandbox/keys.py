@@ -72,6 +72,7 @@ def ssh_config(sandbox: Sandbox) -> str:
         f"Host *\n  User skerry\n  IdentityFile {sandbox.state}/id_ed25519\n  IdentitiesOnly yes\n"
         f"  UserKnownHostsFile {sandbox.state}/known_hosts\n  StrictHostKeyChecking yes\n"
         "  PreferredAuthentications publickey\n  ControlMaster auto\n  ControlPersist 60s\n"
+        "  ServerAliveInterval 5\n  ServerAliveCountMax 3\n"
         "  ControlPath ~/.ansible/cp/skerry-%C\n"
     )
     return "".join(f"Host {host.name}\n  HostName {host.address}\n" for host in sandbox.hosts.values()) + common

@@ -118,7 +118,13 @@ def _clear(port: Port) -> None:
 
 def _start_relay(sandbox: Sandbox, host: str, port: Port, link: Link) -> int:
     """Start the relay in the background; its process id."""
-    asked = {"outer": port.outer, "bridge": port.bridge, "pid": port.pid, "link": link.as_dict()}
+    asked = {
+        "sandbox": sandbox.name,
+        "outer": port.outer,
+        "bridge": port.bridge,
+        "pid": port.pid,
+        "link": link.as_dict(),
+    }
     environment = {**os.environ, "PYTHONPATH": str(paths.root() / "tools"), "PYTHONDONTWRITEBYTECODE": "1"}
     with (_notes(sandbox) / f"{host}.log").open("wb") as log:
         relay = subprocess.Popen(

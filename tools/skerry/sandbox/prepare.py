@@ -10,7 +10,7 @@ from typing import Any
 
 from skerry import paths
 from skerry.errors import SkerryError
-from skerry.sandbox import engine, images, keys, limits, linking, machine
+from skerry.sandbox import emulation, engine, images, keys, limits, linking, logins, machine
 from skerry.sandbox.docker_api import Docker
 from skerry.sandbox.spec import Host, Sandbox
 
@@ -57,6 +57,8 @@ def _remove_outdated(sandbox: Sandbox, wanted: dict[str, str], docker: Docker) -
         host, made = container["Labels"].get("dev.skerry.host", ""), container["Labels"].get(DEFINITION_LABEL)
         if host not in sandbox.hosts or (host in wanted and made != wanted[host]):
             linking.unset(sandbox, host)
+            if host in sandbox.hosts:
+                logins.close({sandbox.hosts[host].address})
             docker.remove_container(container["Id"])
             docker.call("DELETE", f"/volumes/{sandbox.container(host)}-{made}", missing_ok=True)
             gone.append(host)
@@ -90,6 +92,8 @@ def prepare(sandbox: Sandbox, chosen: Iterable[str]) -> dict[str, Any]:
     hosts = [sandbox.hosts[name] for name in chosen]
     kinds = sorted({(host.image, host.arch) for host in hosts})
     definitions = {kind: images.define(*kind) for kind in kinds}
+    for _, arch in kinds:
+        emulation.ensure(arch)
     with ThreadPoolExecutor(max_workers=len(kinds) or 1) as pool:
         changed |= any(list(pool.map(lambda kind: images.ensure(definitions[kind], docker), kinds)))
     files = {
