@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import json
 import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from skerry import paths
 from skerry.errors import Exit, SkerryError
 
 if TYPE_CHECKING:
@@ -27,6 +31,7 @@ def test(
     stage: Annotated[list[str] | None, typer.Argument(help="Only these stages (--list); a role's name is one.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="No hosts: under two minutes.")] = False,
     full: Annotated[bool, typer.Option("--full", help="The whole matrix: both releases, long tests.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Use hosts that are up, and leave them up.")] = False,
     listing: Annotated[bool, typer.Option("--list", help="Print the stages and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object at the end on standard output.")] = False,
 ) -> int:
@@ -43,12 +48,27 @@ def test(
     names = {item.name for item in plan(mode)}
     if unknown := [name for name in stage or () if name not in names and f"role {name}" not in names]:
         raise SkerryError("TEST_002", f"no stage {', '.join(unknown)} in this mode", "`skerry test --list` names them")
-    chosen = plan(mode, stage or ())
+    chosen = plan(mode, stage or (), keep)
     if listing:
         for item in chosen:
             typer.echo(f"{item.name:<18} at most {item.deadline:5.0f} s")
         return Exit.OK
-    return _run(chosen, f"skerry test ({mode.value}): {len(chosen)} stages", as_json)
+    with _alone():
+        return _run(chosen, f"skerry test ({mode.value}): {len(chosen)} stages", as_json)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One run a checkout: two would take each other's hosts and logs away."""
+    paths.state().mkdir(exist_ok=True)
+    with (paths.state() / "test.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SkerryError(
+                "TEST_003", "another `skerry test` runs in this checkout", "wait for it, or use a checkout of its own"
+            ) from error
+        yield
 
 
 def _interrupt(_number: int, _frame: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -110,21 +110,13 @@ def scenarios() -> list[str]:
     return [name for name in ROLE_ORDER if name in found] + sorted(found - set(ROLE_ORDER))
 
 
-def _hosts(mode: Mode) -> list[Stage]:
-    environment = {
-        "MOLECULE_EPHEMERAL_DIRECTORY": "",  # each scenario's own, set below: two checkouts must not share one
-        "SKERRY_TEST_MODE": mode.value,
-    }
-    state = folder() / "molecule"
-    stages = [
-        Stage(
-            "hosts up",
-            (("molecule", "create", "-s", "default"),),
-            600,
-            needs=(Need.HOSTS,),
-            environment=environment | {"MOLECULE_EPHEMERAL_DIRECTORY": str(state)},
-        )
-    ]
+def _hosts(mode: Mode, keep: bool) -> list[Stage]:
+    """The shared hosts, made anew (or, with ``keep``, used as they are), and each role's scenario on them."""
+    # Two checkouts must not share Molecule's state, which it keeps by the folder's name otherwise.
+    environment = {"MOLECULE_EPHEMERAL_DIRECTORY": str(folder() / "molecule"), "SKERRY_TEST_MODE": mode.value}
+    create, destroy = (("molecule", verb, "-s", "default") for verb in ("create", "destroy"))
+    commands = (create,) if keep else (destroy, create)
+    stages = [Stage("hosts up", commands, 600, needs=(Need.HOSTS,), environment=environment)]
     for name in scenarios():
         report = folder() / "junit" / f"role-{name}.xml"
         stages.append(
@@ -135,31 +127,32 @@ def _hosts(mode: Mode) -> list[Stage]:
                 needs=(Need.HOSTS, Need.K3S) if name == "k3s" else (Need.HOSTS,),
                 requires=("hosts up",),
                 junit=True,
-                environment=environment
-                | {"MOLECULE_EPHEMERAL_DIRECTORY": str(state), "PYTEST_ADDOPTS": f"--junitxml={report}"},
+                environment={**environment, "PYTEST_ADDOPTS": f"--junitxml={report}"},
             )
         )
+    seconds = 3600 if mode is Mode.FULL else 1200
+    stages.append(
+        _pytest("e2e", "tests/e2e", seconds, "--timeout=900", needs=(Need.HOSTS,), environment=environment)
+    )
+    if not keep:
+        down = Stage("hosts down", (destroy,), 180, needs=(Need.HOSTS,), environment=environment)
+        stages.append(replace(down, always=True, cleans=("hosts up",)))
     return stages
 
 
-def plan(mode: Mode, only: Sequence[str] = ()) -> list[Stage]:
-    """Stages of ``mode`` in their order; ``only`` keeps those named (a role's name stands for its scenario)."""
+def plan(mode: Mode, only: Sequence[str] = (), keep: bool = False) -> list[Stage]:
+    """Stages of ``mode`` in their order.
+
+    Args:
+        only: keep those named (a role's name stands for its scenario), with what they require.
+        keep: use hosts that are up, and leave them up: for the inner loop.
+    """
     stages = [*_static(), _pytest("unit", "tests/unit", 240, "-n", "2", "--timeout=120")]
     if any((paths.root() / "tests" / "plugins").glob("**/test_*.py")):
         stages.append(_pytest("plugins", "tests/plugins", 240, "--timeout=120"))
     if mode is not Mode.QUICK:
         stages.append(_pytest("integration", "tests/integration", 900, "--timeout=300", needs=(Need.BROWSER,)))
-        stages += _hosts(mode)
-        environment = {"SKERRY_TEST_MODE": mode.value}
-        stages.append(
-            _pytest("e2e", "tests/e2e", 3600 if mode is Mode.FULL else 1200, "--timeout=900",
-                    needs=(Need.HOSTS,), environment=environment)
-        )
-        down = ("molecule", "destroy", "-s", "default")
-        stages.append(
-            Stage("hosts down", (down,), 180, needs=(Need.HOSTS,), always=True, cleans=("hosts up",),
-                  environment={"MOLECULE_EPHEMERAL_DIRECTORY": str(folder() / "molecule")})
-        )
+        stages += _hosts(mode, keep)
     if not only:
         return stages
     wanted = set(only) | {f"role {name}" for name in only}
