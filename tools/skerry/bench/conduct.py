@@ -75,8 +75,8 @@ def conduct(targets: Sequence[Target], names: list[str] | None, options: Options
         sessions, faults = open_sessions(targets)
         for session in sessions.values():
             stack.callback(session.close)
-        for name, fault in faults.items():
-            view.note(f"{name}: {fault.code} {fault.cause}\n  remedy: {fault.remedy}")
+        for fault in faults.values() if sessions else ():
+            view.note(f"{fault.code} {fault.cause}\n  remedy: {fault.remedy}")
         if not sessions:
             first = next(iter(faults.values()))
             raise SkerryError("BENCH_003", f"none of {len(targets)} hosts can be measured: {first.code} {first.cause}",
