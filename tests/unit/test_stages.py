@@ -68,6 +68,22 @@ def test_a_stage_past_its_deadline_is_ended_with_its_children(tmp_path: Path) ->
     pytest.fail(f"process {pid} of the ended stage still runs")
 
 
+def test_the_time_of_the_whole_run_ends_it_and_hosts_go_all_the_same() -> None:
+    runner = Runner(lambda need: None, lambda running, result: None, total=1.0)
+    runner.run([
+        stage("hosts up", "print('up')"),
+        stage("long", "import time; time.sleep(60)"),
+        stage("later", "print('x')"),
+        stage("hosts down", "print('gone')", always=True, cleans=("hosts up",)),
+    ])
+    assert [(r.stage.name, r.outcome) for r in runner.results] == [
+        ("hosts up", Outcome.PASSED),
+        ("long", Outcome.TIMEOUT),
+        ("later", Outcome.NOT_RUN),
+        ("hosts down", Outcome.PASSED),
+    ]
+
+
 def test_what_needs_a_failed_stage_is_not_run_and_cleaning_up_is() -> None:
     found = run(
         stage("hosts up", "raise SystemExit(1)"),

@@ -21,7 +21,7 @@ from skerry.errors import Exit, SkerryError
 
 if TYPE_CHECKING:
     from skerry.testing.runner import Result
-    from skerry.testing.stages import Stage
+    from skerry.testing.stages import Mode, Stage
 
 app = typer.Typer(add_completion=False)
 
@@ -54,7 +54,7 @@ def test(
             typer.echo(f"{item.name:<18} at most {item.deadline:5.0f} s")
         return Exit.OK
     with _alone():
-        return _run(chosen, f"skerry test ({mode.value}): {len(chosen)} stages", as_json)
+        return _run(chosen, mode, as_json)
 
 
 @contextmanager
@@ -75,10 +75,10 @@ def _interrupt(_number: int, _frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _run(chosen: list[Stage], title: str, as_json: bool) -> int:
+def _run(chosen: list[Stage], mode: Mode, as_json: bool) -> int:
     from skerry.testing.needs import unmet
     from skerry.testing.runner import Runner
-    from skerry.testing.stages import folder
+    from skerry.testing.stages import TOTAL, folder
     from skerry.testing.view import View, summary
 
     shutil.rmtree(folder(), ignore_errors=True)
@@ -86,11 +86,11 @@ def _run(chosen: list[Stage], title: str, as_json: bool) -> int:
     # A CI job is cancelled with this signal: hosts have to go then too.
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
-    console.print(title, highlight=False)
+    console.print(f"skerry test ({mode.value}): {len(chosen)} stages", highlight=False)
     started = time.monotonic()
     interrupted = False
     with View(console) as view:
-        runner = Runner(functools.cache(unmet), view)
+        runner = Runner(functools.cache(unmet), view, TOTAL[mode])
         try:
             runner.run(chosen)
         except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -141,10 +142,12 @@ class Runner:
     Args:
         unmet: for each need, why this machine does not meet it, or None when it does (asked once, when first needed).
         watch: told about what goes on.
+        total: seconds for all stages together, cleaning up apart.
     """
 
-    def __init__(self, unmet: Callable[[Need], str | None], watch: Watcher) -> None:
+    def __init__(self, unmet: Callable[[Need], str | None], watch: Watcher, total: float = math.inf) -> None:
         self._unmet, self._watch = unmet, watch
+        self._until, self._total = time.monotonic() + total, total
         self.results: list[Result] = []
         self._running: list[Running] = []
 
@@ -162,6 +165,7 @@ class Runner:
             self._interrupt(ordinary)
             raise
         finally:
+            self._until = math.inf
             started = {result.stage.name for result in self.results if result.outcome not in _NEVER_STARTED}
             self._run_all([stage for stage in stages if stage.always and started & set(stage.cleans)], 1)
         return self.results
@@ -180,6 +184,9 @@ class Runner:
     def _run_all(self, stages: Sequence[Stage], workers: int) -> None:
         waiting = list(stages)
         while waiting or self._running:
+            if time.monotonic() > self._until:
+                self._stop(waiting)
+                return
             while waiting and len(self._running) < workers:
                 self._begin(waiting.pop(0))
             ended = [running for running in self._running if running.poll()]
@@ -189,6 +196,16 @@ class Runner:
             if not ended:
                 self._watch(self._running, None)
                 time.sleep(POLL)
+
+    def _stop(self, waiting: Iterable[Stage]) -> None:
+        """The run's time is up: end what runs, leave out the rest."""
+        reason = f"the whole run had {self._total / 60:.0f} minutes"
+        for running in self._running:
+            running.end()
+            self._report(Result(running.stage, Outcome.TIMEOUT, time.monotonic() - running.started, reason))
+        self._running = []
+        for stage in waiting:
+            self._report(Result(stage, Outcome.NOT_RUN, 0.0, reason))
 
     def _begin(self, stage: Stage) -> None:
         for need in stage.needs:

@@ -22,6 +22,10 @@ class Mode(StrEnum):
     FULL = "full"  #: the whole matrix
 
 
+#: Seconds for all stages together; what has not run by then is not run, and cleaning up still is.
+TOTAL = {Mode.QUICK: 600.0, Mode.DEFAULT: 42 * 60.0, Mode.FULL: 4 * 3600.0}
+
+
 class Need(StrEnum):
     """What a stage needs beyond the environment; a stage whose need is not met is skipped with the reason."""
 
@@ -148,8 +152,6 @@ def plan(mode: Mode, only: Sequence[str] = (), keep: bool = False) -> list[Stage
         keep: use hosts that are up, and leave them up: for the inner loop.
     """
     stages = [*_static(), _pytest("unit", "tests/unit", 240, "-n", "2", "--timeout=120")]
-    if any((paths.root() / "tests" / "plugins").glob("**/test_*.py")):
-        stages.append(_pytest("plugins", "tests/plugins", 240, "--timeout=120"))
     if mode is not Mode.QUICK:
         stages.append(_pytest("integration", "tests/integration", 900, "--timeout=300", needs=(Need.BROWSER,)))
         stages += _hosts(mode, keep)
