@@ -134,8 +134,6 @@ def run(
 
 
 def _go(targets: list[Target], job: Job, as_json: bool) -> int:
-    from rich.console import Console
-
     from skerry.running import show
     from skerry.running.execute import Listener, run_everywhere
     from skerry.targets.api import Fault
@@ -166,7 +164,7 @@ def _go(targets: list[Target], job: Job, as_json: bool) -> int:
     )
     report = run_everywhere(targets, job, listener)
     if not as_json:
-        show.table(report.results, report.missing, report.faults, Console(stderr=True, no_color=not colour or None))
+        show.table(report.results, report.missing, report.faults, show.console(colour))
     return _code(report)
 
 

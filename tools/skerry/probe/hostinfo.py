@@ -41,7 +41,7 @@ def _cpu_model() -> str:
     return ""
 
 
-def _memory() -> int:
+def memory_total() -> int:
     """Bytes of memory that the host may use: the machine's, or its control group's limit when that is lower."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
@@ -97,7 +97,7 @@ def collect(work_dir: str) -> dict[str, Any]:
         "python": ".".join(map(str, sys.version_info[:3])),
         "cpus": len(os.sched_getaffinity(0)),
         "cpu_model": _cpu_model(),
-        "memory_bytes": _memory(),
+        "memory_bytes": memory_total(),
         "root": os.geteuid() == 0,
         "machine": boot.read_text().strip() if boot.exists() else "",
         "emulated": emulated(),

@@ -35,6 +35,7 @@ WASMTIME_CODES: dict[int, str] = {
 
 #: Texts, lower case, looked for in the engine's own last words; the first that fits names the trap.
 TEXTS: tuple[tuple[str, str], ...] = (
+    (r"invalid exit status outside", "invalid_exit_code"),  # wasmtime's answer to proc_exit(126) and above
     (r"integer divide by zero|division by zero|divide by zero", "integer_divide_by_zero"),
     (r"integer overflow", "integer_overflow"),
     (r"invalid conversion to integer", "invalid_conversion_to_integer"),

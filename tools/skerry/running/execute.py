@@ -11,7 +11,7 @@ from pathlib import Path
 from skerry.errors import SkerryError
 from skerry.running.plan import Missing, choose
 from skerry.targets import open_session
-from skerry.targets.api import Capability, Fault, RunResult, RunSpec, Session, Target
+from skerry.targets.api import RUNGS, Capability, Fault, RunResult, RunSpec, Session, Target
 
 #: Threads: every run of every host waits in one.
 _THREADS = 256
@@ -73,7 +73,7 @@ def run_everywhere(targets: Sequence[Target], job: Job, listener: Listener) -> R
             future.result()
         pool.shutdown(wait=False, cancel_futures=True)
     order = {target.name: index for index, target in enumerate(targets)}
-    report.results.sort(key=lambda one: order[one.host])
+    report.results.sort(key=lambda one: (order[one.host], RUNGS.index(one.rung), one.runtime, one.mode))
     return report
 
 

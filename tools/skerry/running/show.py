@@ -29,6 +29,7 @@ KEYS = (
     "stderr",
     "seconds",
     "memory_bytes",
+    "note",
     "error",
 )
 
@@ -57,7 +58,7 @@ def ended(result: RunResult) -> str:
         return f"limit {result.limit}"
     if result.trap is not None:
         return f"trap {result.trap}"
-    return f"exit {result.exit_code}"
+    return f"exit {result.exit_code}" + ("*" if result.note else "")
 
 
 class Streams:
@@ -99,7 +100,12 @@ class Streams:
         target.flush()
 
 
-def table(results: Sequence[RunResult], missing: Sequence[Missing], faults: dict[str, Fault], console: Console) -> None:
+def console(colour: bool) -> Console:
+    """Standard error; wide enough for the table where no terminal says how wide it is."""
+    return Console(stderr=True, no_color=not colour or None, width=None if sys.stderr.isatty() else 140)
+
+
+def table(results: Sequence[RunResult], missing: Sequence[Missing], faults: dict[str, Fault], out: Console) -> None:
     """The summary on standard error: runs, what is missing and why, hosts that failed."""
     if results:
         view = Table(box=None, pad_edge=False)
@@ -120,16 +126,18 @@ def table(results: Sequence[RunResult], missing: Sequence[Missing], faults: dict
                 shown(one.memory_bytes),
                 style=style,
             )
-        console.print(view)
+        out.print(view)
+    for note in dict.fromkeys(one.note for one in results if one.note):
+        out.print(f"* {note}", style="dim", markup=False, highlight=False)
     for one in results:
         if one.fault is not None:
-            console.print(f"{one.fault.code} {one.rung}: {one.fault.cause}\n  remedy: {one.fault.remedy}", markup=False)
+            out.print(f"{one.fault.code} {one.rung}: {one.fault.cause}\n  remedy: {one.fault.remedy}", markup=False)
     for entry in missing:
-        console.print(
+        out.print(
             f"not run on {entry.host}: {entry.key}: {entry.reason}", style="dim", markup=False, highlight=False
         )
     for fault in faults.values():
-        console.print(f"{fault.code} {fault.cause}\n  remedy: {fault.remedy}", markup=False, highlight=False)
+        out.print(f"{fault.code} {fault.cause}\n  remedy: {fault.remedy}", markup=False, highlight=False)
 
 
 def line(value: dict[str, Any]) -> None:

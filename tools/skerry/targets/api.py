@@ -122,7 +122,8 @@ class RunSpec:
         dirs: pairs (directory on the host, directory in the guest); must exist on the host.
         files: guest path -> digest: files put there by the probe in a private, read-only-by-convention directory.
             Guest paths are absolute; their parent directories become preopened directories.
-        timeout, memory, output_limit: limits (None: none; output counts both streams together).
+        timeout, memory, output_limit: limits (None: none, but where runs have a cgroup three quarters of the memory
+            that the host has available; output counts both streams together).
     """
 
     key: str
@@ -160,6 +161,7 @@ class RunResult:
             ``signal_SIGSEGV`` and the like for native programs.
         seconds: from "go" to the end, of the run alone (no upload, no preparation).
         memory_bytes: peak of the run by its cgroup; else proportional set size; ``memory_source`` says which.
+        note: something that the reader must know, such as a runtime that drops exit codes.
     """
 
     host: str
@@ -177,6 +179,7 @@ class RunResult:
     memory_source: MemorySource | None = None
     fault: Fault | None = None
     phases: Mapping[str, float] = field(default_factory=dict)
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,6 @@ class Sample:
 
     Attributes:
         cold_seconds: from "go" to the first byte on standard output, or to the end when nothing was printed.
-            ``embedded``: from "go" to the end of instantiation (deserialize or compile, store, WASI, instance).
         run_seconds: from "go" to the end.
         phases: parts of it, names by rung: embedded ``load`` (deserialize or compile), ``instantiate``, ``call``;
             process ``first_byte``, ``exit``; container ``create``, ``start``, ``first_byte``, ``exit``; pod likewise.

@@ -136,7 +136,7 @@ _SSH: tuple[tuple[str, str, str, str], ...] = (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed",
         "TARGET_005",
         "its host key has changed",
-        "if the host was made anew: ssh-keygen -R ADDRESS, check the new key and accept it; else somebody is in between",
+        "if the host was made anew: ssh-keygen -R ADDRESS, check the new key, accept it; else somebody is in between",
     ),
     (
         r"Host key verification failed|No .* host key is known|no matching host key",

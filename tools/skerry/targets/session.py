@@ -324,6 +324,7 @@ class ProbeSession:
             answer.get("memory_source"),
             fault,
             answer.get("phases", {}),
+            answer.get("note"),
         )
 
     # -- sampling

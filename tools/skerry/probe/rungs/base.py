@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .. import elf
+from .. import elf, hostinfo
 from ..cgroups import Cgroups, Group
 from ..faults import ProbeError, disk_full
 from ..procs import Ended, Limits, Take
@@ -109,6 +109,8 @@ class Result:
     #: Bytes at the end of standard error that are the engine's words about the trap, not the program's.
     stderr_foreign: int = 0
     message: str = ""
+    #: Something that the reader of the result must know.
+    note: str | None = None
 
     def account(self, ended_pss: int | None, maxrss: int | None, group: Group | None) -> None:
         """Fill the memory fields from the best source there is."""
@@ -137,6 +139,13 @@ def from_ended(ended: Ended, group: Group | None) -> Result:
     return result
 
 
+def spare_memory() -> int:
+    """Bytes that a run without a limit of its own may use: three quarters of what the host has available."""
+    with open("/proc/meminfo") as file:
+        available = next((int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:")), 0)
+    return max(64 << 20, min(available, hostinfo.memory_total()) * 3 // 4)
+
+
 class Slot:
     """A spec made ready on one rung: `once` runs it, as often as wanted; `close` undoes everything.
 
@@ -147,6 +156,8 @@ class Slot:
 
     def __init__(self, host: Host, spec: Spec) -> None:
         self.host, self.spec = host, spec
+        if spec.memory is None and host.cgroups.session is not None:
+            spec.memory = spare_memory()  # a module that eats memory shall not take the host with it
         self.directory = host.work / f"slot-{os.getpid()}"
         self.directory.mkdir(exist_ok=True)
         self.dirs = self._directories()

@@ -26,9 +26,12 @@ from .words import Words
 
 #: The annotation that makes crun take its wasm handler.
 ANNOTATION = {"module.wasm.image/variant": "compat"}
+#: Seen with crun 1.21: WasmEdge's result is dropped after proc_exit.
+EXIT_CODE_NOTE = "crun's WasmEdge handler reports 0 whatever code the module exits with (docs/wasi-findings.md)"
 #: Exit codes of processes that a signal ended, as OCI runtimes give them (128 + number).
 _SIGNALS = {128 + number: number for number in (4, 6, 7, 8, 11)}
 _USED = "docker-used"
+_KILL_SECONDS = 30
 
 
 def crun_engine(host: Host, docker: Docker) -> tuple[str | None, str, str, str | None]:
@@ -124,20 +127,21 @@ class _Run:
         self.seen = 0
         self.pss = 0
         self.container = ""
+        self.links: list[socket.socket] = []
+        self.killed_ns = 0
         self.status: int | None = None
 
     def go(self) -> Result:
         docker, result = self.slot.docker, self.result
         body = self.slot.body(self.group)
         stdin = self.slot.stdin()
-        links: list[socket.socket] = []
         try:
             result.started_ns = time.monotonic_ns()
             self.container = docker.request("POST", "/containers/create", "create the container", body)["Id"]
             created = time.monotonic_ns()
             link, rest = docker.open(f"/containers/{self.container}/attach?stream=1&stdin=1&stdout=1&stderr=1", True)
             waiter, _ = docker.open(f"/containers/{self.container}/wait?condition=next-exit", False)
-            links = [link, waiter]
+            self.links = [link, waiter]
             docker.request("POST", f"/containers/{self.container}/start", "start the container")
             started = time.monotonic_ns()
             self._pump(Attached(link, rest, stdin), waiter)
@@ -145,7 +149,7 @@ class _Run:
             self._account(created, started, end)
         finally:
             os.close(stdin)
-            for one in links:
+            for one in self.links:
                 one.close()
             if self.container:
                 docker.remove(self.container)
@@ -178,6 +182,8 @@ class _Run:
 
     def _pause(self, deadline: float | None) -> float | None:
         waits = [] if deadline is None or self.result.limit else [max(0.0, deadline - time.monotonic())]
+        if self.killed_ns:
+            waits.append(1.0)
         if self.memory:
             waits.append(0.002)
         return min(waits) * 1000 + 0.5 if waits else None
@@ -199,6 +205,8 @@ class _Run:
     def _look(self, deadline: float | None, output: int | None) -> None:
         if self.memory and self.group is not None:
             self.pss = max(self.pss, sizes.total(self.group.pids()))
+        if self.killed_ns and time.monotonic_ns() - self.killed_ns > _KILL_SECONDS * 1e9:
+            raise DockerError("kill the container", 0, f"it lives {_KILL_SECONDS} s after its kill")
         if self.result.limit is not None or self.status is not None:
             return
         if output is not None and self.seen > output:
@@ -209,11 +217,9 @@ class _Run:
             self._kill()
 
     def _kill(self) -> None:
-        try:
-            self.slot.docker.request("POST", f"/containers/{self.container}/kill", "kill the container")
-        except DockerError as error:
-            if error.status not in (404, 409):  # it has ended by itself meanwhile
-                raise
+        """Ask for the kill without waiting: Docker answers only when all output has been taken, which is done here."""
+        self.killed_ns = time.monotonic_ns()
+        self.links.append(self.slot.docker.open(f"/containers/{self.container}/kill", False)[0])
 
     def _account(self, created: int, started: int, end: int) -> None:
         result = self.result
@@ -246,12 +252,19 @@ class _ContainerSlot(Slot):
         self.name = re.sub(r"[^A-Za-z0-9_.-]", "_", spec.name) or "program"
         self.tag = f"skerry.local/run-{host.session}:{os.getpid()}"
         data = self.program().read_bytes()
+        self.may_exit = b"\x09proc_exit" in data
         image = images.archive(self.tag, self.name, data, host.facts["arch"], {LABEL: host.session})
         docker.request("POST", "/images/load?quiet=1", "load the image", raw=image)
 
+    def _environment(self) -> list[str]:
+        """The spec's variables. Docker sets PATH where it is not given: ``/`` lets the program be found by its bare
+        name, which is then its argv[0] as on every other rung."""
+        given = [f"{k}={v}" for k, v in self.spec.env]
+        return given if any(k == "PATH" for k, _ in self.spec.env) else ["PATH=/", *given]
+
     def body(self, group: Group | None) -> dict[str, Any]:
         """What Docker is asked to create."""
-        spec = self.spec
+        spec, env = self.spec, self._environment()
         config: dict[str, Any] = {
             "NetworkMode": "none",
             "LogConfig": {"Type": "none"},
@@ -266,9 +279,9 @@ class _ContainerSlot(Slot):
             config.update(Memory=spec.memory, MemorySwap=spec.memory)
         return {
             "Image": self.tag,
-            "Entrypoint": ["/" + self.name],
+            "Entrypoint": [self.name if "PATH=/" in env else "/" + self.name],
             "Cmd": spec.args,
-            "Env": [f"{k}={v}" for k, v in spec.env],
+            "Env": env,
             "AttachStdin": True,
             "AttachStdout": True,
             "AttachStderr": True,
@@ -298,6 +311,8 @@ class _ContainerSlot(Slot):
                 group.remove(everywhere=True)
         said = words.finish(bool(result.exit_code)) if words else ""
         judge(result, wasm, said, tail.decode("utf-8", "replace"))
+        if wasm and self.may_exit and result.exit_code == 0:
+            result.note = EXIT_CODE_NOTE
         return result
 
     def close(self) -> None:
@@ -312,7 +327,9 @@ def judge(result: Result, wasm: bool, said: str, tail: str) -> None:
     Raises:
         ProbeError: the engine refused the module.
     """
-    if result.limit is not None or not result.exit_code:
+    if result.limit is not None:
+        return
+    if not result.exit_code:
         return
     if not wasm:
         if result.exit_code in _SIGNALS:

@@ -106,8 +106,9 @@ class _EmbeddedSlot(Slot):
         spec = self.spec
 
         def child(report: int) -> NoReturn:
-            before = sizes.pss(os.getpid()) if memory else None
-            outcome = self.engine.invoke(self.module, spec.mode, self.wasi, memory)
+            measure = memory or group is None
+            before = sizes.pss(os.getpid()) if measure else None
+            outcome = self.engine.invoke(self.module, spec.mode, self.wasi, measure)
             os.write(report, report_of(outcome, before=before))
             os._exit(0)
 
@@ -129,6 +130,8 @@ class _EmbeddedSlot(Slot):
             if outcome["before"] is not None:
                 peak = max(ended.pss or 0, outcome["pss"] or 0)
                 result.pss_bytes = max(0, peak - outcome["before"])
+                if group is None:
+                    result.memory_bytes, result.memory_source = result.pss_bytes, "pss"
         return result
 
     def close(self) -> None:

@@ -28,6 +28,9 @@ REFUSALS = re.compile(
 )
 
 
+_WASMTIME_ERROR = re.compile(r"^Error: failed to ", re.MULTILINE)
+
+
 def installed(host: Host, engine: str) -> tuple[str | None, str, str | None]:
     """(command, version, reason): from the fact file; where no role ran, what PATH has."""
     section = host.section("wasm_runtime")
@@ -161,20 +164,22 @@ def judge(result: Result, engine: str, said: str, tail: str) -> None:
 
 
 def _judge_wasmtime(result: Result, tail: str) -> None:
-    start = tail.rfind("Error: ")
-    said = tail[start:] if start >= 0 else ""
-    if not said:
+    errors = list(_WASMTIME_ERROR.finditer(tail))
+    if not errors:
         return
+    said = tail[errors[-1].start() :]
     if result.exit_code == 1 and REFUSALS.search(said):
         raise refused(said)
     # A trap ends the command with 134 (as SIGABRT would) on Unix.
     if result.trap is not None or result.exit_code == 134:
         cause = said.rfind("wasm trap: ")
-        if cause >= 0:
-            result.trap = from_text(said[cause:]) or UNKNOWN
-            result.exit_code = None
-            result.message = said
-            result.stderr_foreign = len(said.encode())
+    else:
+        cause = said.rfind("exit with invalid exit status") if result.exit_code == 1 else -1
+    if cause >= 0:
+        result.trap = from_text(said[cause:]) or UNKNOWN
+        result.exit_code = None
+        result.message = said
+        result.stderr_foreign = len(said.encode())
 
 
 class Process(Rung):
