@@ -14,6 +14,8 @@ import re
 import shutil
 import subprocess
 
+from ansible_collections.skerry.edge.plugins.module_utils.containerd_shim import ShimError, run_container
+
 COMMAND_PATH = "/usr/local/bin:/usr/bin:/usr/local/sbin:/usr/sbin:/opt/bin:/bin"
 OUTPUT = "skerry-probe\n"
 EXIT_CODE = 7
@@ -35,6 +37,17 @@ SPEAKING_MODULE = base64.b64decode(
 )
 # (module (memory (export "memory") 1) (func (export "_start") unreachable))
 TRAPPING_MODULE = base64.b64decode("AGFzbQEAAAABBAFgAAADAgEABQMBAAEHEwIGbWVtb3J5AgAGX3N0YXJ0AAAKBQEDAAAL")
+
+# What makes the module a Spin application, for Spin's shim; the others do not look at it.
+SPIN_MANIFEST = """spin_manifest_version = 2
+[application]
+name = "probe"
+version = "1.0.0"
+[[trigger.command]]
+component = "probe"
+[component.probe]
+source = "probe.wasm"
+"""
 
 
 class ProbeError(Exception):
@@ -288,4 +301,26 @@ class Prober:
         if path is None:
             return None
         entry = {"version": None, "command": path, "engine": name, "source": source_of(path)}
-        return unproved(entry, "not probed yet")
+        try:
+            entry["version"] = self._shim_version(path)
+            speaking = self.shim_run(path, f"{name}-speak", self.speaking)
+            return {**entry, **judge(f"shim {name}", speaking, self.shim_run(path, f"{name}-trap", self.trapping))}
+        except ProbeError as error:
+            return unproved(entry, str(error))
+
+    def _shim_version(self, path):
+        _, out, err = run([path, "-v"], self.timeout)
+        found = re.search(r"[Vv]ersion:?\s+v?(\d[\w.+-]*)", out + err)
+        return found.group(1) if found else None
+
+    def shim_run(self, path, name, module, options=b""):
+        """Run a module as a container of a shim, without containerd: (exit code, output, errors)."""
+        bundle = self.bundle(name, module)
+        with open(os.path.join(bundle, "rootfs", "spin.toml"), "w", encoding="utf-8") as stream:
+            stream.write(SPIN_MANIFEST)
+        try:
+            return run_container(path, bundle, f"skerry-probe-{os.getpid()}-{name}", self.timeout, options)
+        except ShimError as error:
+            raise ProbeError(str(error)) from error
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ProbeError(f"{os.path.basename(path)} gave no answer: {error}") from error
