@@ -124,7 +124,7 @@ def as_address(name):
     try:
         return str(ipaddress.ip_address(name))
     except ValueError:
-        pass
+        pass  # a name: the resolver knows
     try:
         return socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0]
     except OSError:
