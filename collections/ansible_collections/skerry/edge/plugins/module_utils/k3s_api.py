@@ -56,7 +56,13 @@ class Api:
             try:
                 self._connection.request(method, path, body=text, headers=headers)
                 answer = self._connection.getresponse()
-                return answer.status, answer.read().decode("utf-8", "replace")
+                status, text = answer.status, answer.read().decode("utf-8", "replace")
+                if status >= 400:
+                    # While a node joins, its certificate is written twice; the first one stays without rights for ever.
+                    self._connection.close()
+                    self._connection = None
+                    self._context = None
+                return status, text
             except (OSError, http.client.HTTPException) as error:
                 self._connection.close()
                 self._connection = None
