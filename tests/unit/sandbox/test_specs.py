@@ -129,7 +129,10 @@ def test_the_newest_k3s_of_the_mirror_is_used_for_its_architecture_only(_mirror:
         for version in ("v1.35.9+k3s1", "v1.35.10+k3s1", "v1.34.12+k3s2")
     ]
     (_mirror / "mirror.lock.json").write_text(json.dumps({"format": 1, "artifacts": artifacts}))
-    assert k3s_source.variables("amd64") == {"skerry_mirror": str(_mirror), "k3s_version": "v1.35.10+k3s1"}
+    found = k3s_source.variables("amd64")
+    assert (found["skerry_mirror"], found["k3s_version"]) == (str(_mirror), "v1.35.10+k3s1")
+    assert "coredns" in found["k3s_disable"]
+    assert found["k3s_airgap_images"] == [{"component": "pause", "version": "3.6", "file": "pause-ARCH.tar"}]
     without = k3s_source.variables("arm64")
     assert without["k3s_enabled"] is False
     assert str(_mirror) in without["k3s_disabled_reason"]

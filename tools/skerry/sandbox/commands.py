@@ -11,7 +11,7 @@ from skerry.errors import Exit, SkerryError
 from skerry.provision.progress import Progress
 from skerry.provision.runner import Outcome, PlaybookRun, run_playbook
 from skerry.provision.view import NoView
-from skerry.sandbox import engine, plans, status
+from skerry.sandbox import engine, k3s_source, plans, status
 from skerry.sandbox.docker_api import Docker
 from skerry.sandbox.images import LABEL, REPOSITORY
 
@@ -75,6 +75,8 @@ def up(plan: plans.Plan, console: Console | None) -> Outcome:
         SkerryError: SANDBOX_*.
     """
     engine.ensure()
+    for arch in sorted({plans.architecture(host) for host in plan.hosts()}):
+        k3s_source.provide(arch)
     return _play("sandbox_up", plans.write(plan), console)
 
 

@@ -12,9 +12,26 @@ from typing import Any
 import yaml
 
 from skerry import paths
+from skerry.images.pause import pause_image
+from skerry.mirror import store
 
 #: Seconds given to upstream's server: long for a slow line, short for a person who waits.
 REACH_SECONDS = 4.0
+
+#: Components that k3s would deploy from images of a registry.
+PACKAGED = ["coredns", "local-storage", "metrics-server", "servicelb", "traefik"]
+PAUSE, PAUSE_VERSION, PAUSE_FILE = "pause", "3.6", "pause-ARCH.tar"
+
+
+def provide(arch: str) -> None:
+    """Put the pause image beside the mirror's k3s, where there is one for ``arch``.
+
+    Raises:
+        SkerryError: IMAGE_... (the compiler failed), MIRROR_... (the mirror cannot be written).
+    """
+    name = PAUSE_FILE.replace("ARCH", arch)
+    if _in_mirror(arch) and not (paths.mirror() / PAUSE / PAUSE_VERSION / arch / name).exists():
+        store.add(paths.mirror(), pause_image(arch), PAUSE, PAUSE_VERSION, arch, name)
 
 
 def _in_mirror(arch: str) -> str | None:
@@ -50,7 +67,14 @@ def _unreachable() -> str:
 def variables(arch: str) -> dict[str, Any]:
     """Variables for the role k3s on a host of ``arch``."""
     if version := _in_mirror(arch):
-        return {"skerry_mirror": str(paths.mirror()), "k3s_version": version}
+        pause = {"component": PAUSE, "version": PAUSE_VERSION, "file": PAUSE_FILE}
+        return {
+            "skerry_mirror": str(paths.mirror()),
+            "k3s_version": version,
+            # The mirror may be all there is: what wants images of a registry is left out, the pause image is our own.
+            "k3s_disable": PACKAGED,
+            "k3s_airgap_images": [pause],
+        }
     why = "SKERRY_OFFLINE is set" if os.environ.get("SKERRY_OFFLINE") else _unreachable()
     if not why:
         return {}

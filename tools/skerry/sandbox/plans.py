@@ -134,6 +134,11 @@ def _place(host: str, index: int, network: ipaddress.IPv4Network) -> dict[str, A
     }
 
 
+def architecture(host: str) -> str:
+    """Architecture of a host of a plan, by its name in package archives."""
+    return "arm64" if host == ARM64_HOST else "amd64"
+
+
 def document(plan: Plan, subnet: str, keys: Path | None) -> dict[str, Any]:
     """The inventory of ``plan`` as data: all of it (``keys`` given), or what the tree's inventory lacks."""
     network = ipaddress.IPv4Network(subnet)
@@ -145,7 +150,7 @@ def document(plan: Plan, subnet: str, keys: Path | None) -> dict[str, Any]:
         values = _place(host, int(number) if number.isdigit() else 0, network) if host in fresh else {}
         if link := plan.links.get(host):
             values["sandbox_link"] = link
-        values.update(k3s_source.variables("arm64" if host == ARM64_HOST else "amd64"))
+        values.update(k3s_source.variables(architecture(host)))
         hosts[host] = values
     sandbox: dict[str, Any] = {"hosts": hosts}
     if keys is not None:
