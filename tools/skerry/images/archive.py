@@ -89,12 +89,8 @@ def write_image(
         raise SkerryError("IMAGE_001", f"{ref!r} is no image name", "use a form like docker.io/library/hello:1")
     layer = _layer(files)
     platform = {"architecture": architecture, "os": "linux"} | ({"variant": variant} if variant else {})
-    process: dict[str, Any] = {
-        "Entrypoint": list(entrypoint),
-        "Cmd": list(cmd),
-        "User": user,
-        "WorkingDir": working_dir,
-    }
+    process: dict[str, Any] = {"Entrypoint": list(entrypoint), "Cmd": list(cmd), "User": user}
+    process["WorkingDir"] = working_dir
     process |= {"Env": [f"{key}={value}" for key, value in sorted((env or {}).items())], "Labels": dict(labels or {})}
     config = _config(platform, {key: value for key, value in process.items() if value}, layer)
     manifest = _json(
