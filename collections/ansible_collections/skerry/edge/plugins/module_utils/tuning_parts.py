@@ -103,7 +103,7 @@ def apply_journald(context: Context, use_mb: int, storage: str, settings: dict[s
 
 
 def look_at_time(context: Context, servers: list[str]) -> dict[str, Any]:
-    """The time service of this host: ``{"service", "active", "container"}``; service '' where none is installed.
+    """The time service of this host: ``{"service", "active"}``; service '' where none is installed.
 
     ``servers`` (empty: leave) are written into a drop-in of that service, or a marked block of its one file.
     """
@@ -123,7 +123,7 @@ def look_at_time(context: Context, servers: list[str]) -> dict[str, Any]:
         _time_servers(context, service, servers)
     if container and not active:
         context.notes.append(f"time comes from the machine around this container ({container}); no service is started")
-    return {"service": service, "active": bool(active), "container": container}
+    return {"service": service, "active": bool(active)}
 
 
 def _time_servers(context: Context, service: str, servers: list[str]) -> None:
@@ -268,6 +268,39 @@ def undo_swap(context: Context) -> None:
             code, _out, error = context.host.run("swapon", device)
             if code:
                 context.notes.append(f"swap on {device} cannot be switched on: {error.strip()}")
+
+
+def _installed(context: Context, package: str) -> bool:
+    if context.host.command("dpkg-query"):
+        return "ok installed" in context.host.run("dpkg-query", "-W", "-f", "${Status}", package)[1]
+    return context.host.run("rpm", "-q", package)[0] == 0
+
+
+def note(context: Context, packages: list[str], services: list[str]) -> None:
+    """Remember packages that are not installed yet and services that are not enabled yet: they are ours to take
+    back."""
+    for name in packages:
+        known = context.journal.setdefault("packages", [])
+        if name not in known and not _installed(context, name):
+            known.append(name)
+    for name in services:
+        known = context.journal.setdefault("services", [])
+        if name not in known and context.host.run("systemctl", "is-enabled", name)[1].strip() != "enabled":
+            known.append(name)
+
+
+def take_back(context: Context) -> dict[str, list[str]]:
+    """Packages and services that are still there because of us; what is gone already is forgotten."""
+    packages = [name for name in context.journal.get("packages", []) if _installed(context, name)]
+    enabled = [
+        name
+        for name in context.journal.get("services", [])
+        if context.host.run("systemctl", "is-enabled", name)[1].strip() == "enabled"
+    ]
+    for part, left in (("packages", packages), ("services", enabled)):
+        if not left:
+            context.journal.pop(part, None)
+    return {"packages": packages, "services": enabled}
 
 
 def finish(context: Context) -> None:

@@ -13,9 +13,12 @@ description:
   - For ufw and firewalld it returns the rules that are missing or stale; the role changes them with their own modules.
 options:
   state:
-    description: Tuned, or put back.
+    description:
+      - Tuned, or put back.
+      - C(noted) only records which of I(packages) and I(services) are about to be installed or enabled, so that they
+        can be taken back.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, noted]
     default: present
   sysctl:
     description: Whether to raise kernel settings.
@@ -64,6 +67,16 @@ options:
     type: list
     elements: dict
     default: []
+  packages:
+    description: Packages that the role is about to install.
+    type: list
+    elements: str
+    default: []
+  services:
+    description: Services that the role is about to enable.
+    type: list
+    elements: str
+    default: []
 author:
   - The Skerry authors
 attributes:
@@ -97,13 +110,27 @@ facts:
   type: dict
   returned: always
 time:
-  description: The time service (empty when none is installed), whether it runs, and the kind of container.
+  description: The time service (empty when none is installed), and whether it runs.
   type: dict
   returned: when time is looked after
 firewall:
   description: The active firewall and the rules that its own module has to add and remove.
   type: dict
   returned: always
+container:
+  description: Kind of container that the host is, empty on a machine of its own.
+  type: str
+  returned: always
+packages:
+  description: Packages to remove, which were not there before.
+  type: list
+  elements: str
+  returned: with I(state=absent)
+services:
+  description: Services to stop and disable, which were not enabled before.
+  type: list
+  elements: str
+  returned: with I(state=absent)
 recorded:
   description: Whether the fact file has just these facts already.
   type: bool
@@ -124,7 +151,7 @@ from ansible_collections.skerry.edge.plugins.module_utils.host import Host, memo
 from ansible_collections.skerry.edge.plugins.module_utils.tuning_state import Context, TuningError
 
 SPEC = {
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "absent", "noted"], "default": "present"},
     "sysctl": {"type": "bool", "default": True},
     "sysctl_extra": {"type": "dict", "default": {}},
     "sysctl_skip": {"type": "list", "elements": "str", "default": []},
@@ -136,6 +163,8 @@ SPEC = {
     "cmdline": {"type": "dict", "default": {}},
     "firewall": {"type": "bool", "default": True},
     "openings": {"type": "list", "elements": "dict", "default": []},
+    "packages": {"type": "list", "elements": "str", "default": []},
+    "services": {"type": "list", "elements": "str", "default": []},
 }
 NO_FIREWALL = {"kind": "", "add": [], "remove": []}
 
@@ -187,7 +216,14 @@ def untune(context, wish):
     reboot = parts.undo_cmdline(context)
     parts.undo_files(context)
     parts.finish(context)
-    return {"time": {}, "firewall": firewall, "reboot": reboot, "facts": {}}
+    taken_back = parts.take_back(context)
+    return {"time": {}, "firewall": firewall, "reboot": reboot, "facts": {}, **taken_back}
+
+
+def note(context, wish):
+    """Record what is about to be installed and enabled; no change of the host itself."""
+    parts.note(context, wish["packages"], wish["services"])
+    return {"time": {}, "firewall": NO_FIREWALL, "reboot": False, "facts": {}}
 
 
 def recorded(host):
@@ -204,7 +240,8 @@ def main():
     context = None
     try:
         context = Context(Host(), module.check_mode)
-        more = (tune if module.params["state"] == "present" else untune)(context, module.params)
+        work = {"present": tune, "absent": untune, "noted": note}[module.params["state"]]
+        more = work(context, module.params)
         context.save()
         if module.params["state"] == "absent" and not module.check_mode:
             context.drop_journal()
@@ -217,6 +254,7 @@ def main():
         changes=context.changes,
         notes=context.notes,
         absent=context.absent,
+        container=context.host.in_container(),
         diff=context.diffs if module._diff else [],
         recorded=recorded(context.host) == more["facts"],
         **more,
