@@ -104,12 +104,12 @@ def test_the_link_asked_is_the_link_in_force(sandbox: dict[str, Any]) -> None:
     hosts = status()
     seen = hosts["edge-1"]["link_measured"]
     assert hosts["edge-1"]["link_in_force"] is True
-    assert 38 <= seen["rtt_ms"] <= 55  # both ways; a busy machine adds to it
+    assert 38 <= seen["rtt_ms"] <= 80  # both ways; a busy machine adds to it
     assert seen["rtt_deviation_ms"] >= 3  # 5 ms either way: 4.1
     assert seen["loss_percent"] == 0
     for way in ("down_mbit", "up_mbit"):
-        assert 6.5 <= seen[way] <= 8.8, seen
-    assert hosts["cloud-1"]["link_measured"]["rtt_ms"] < 5
+        assert 5 <= seen[way] <= 9.5, seen
+    assert hosts["cloud-1"]["link_measured"]["rtt_ms"] < 15
 
 
 def test_a_changed_host_key_is_refused(sandbox: dict[str, Any], tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_restarted_host_gets_its_link_back(sandbox: dict[str, Any]) -> None:
 def test_a_link_can_be_taken_away(sandbox: dict[str, Any]) -> None:
     assert said("up", "--link", "edge-1=none")["changed"] is True
     edge = status()["edge-1"]
-    assert edge["link_measured"]["rtt_ms"] < 5
+    assert edge["link_measured"]["rtt_ms"] < 15
     assert not list((STATE / "links").iterdir())
 
 

@@ -147,7 +147,7 @@ def _host_table(hosts: list[dict[str, Any]]) -> Table:
 
 def _link_table(hosts: list[dict[str, Any]]) -> Table:
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("host", "link asked (one way)", "measured (to the host and back)"):
+    for column in ("host", "link, one way", "measured, there and back"):
         grid.add_column(column)
     for host in hosts:
         asked = (

@@ -121,10 +121,16 @@ def coded(text: str) -> list[Diagnosis]:
     return list(dict.fromkeys(found.values()))
 
 
+def named(result: dict[str, Any]) -> list[Diagnosis]:
+    """What our own modules give as data beside their message: code, cause (of many lines, perhaps) and remedy."""
+    parts = [" ".join(str(result.get(key) or "").split()) for key in ("code", "cause", "remedy")]
+    return [Diagnosis(*parts)] if all(parts) else []
+
+
 def diagnose(result: dict[str, Any], task: str, unreachable: bool) -> Diagnosis:
     """Name the failure in ``result``, the result dictionary of a failed or unreachable task."""
     text = _text(result)
-    if own := coded(text):
+    if own := named(result) or coded(text):
         return own[0]
     for pattern in PATTERNS:
         if pattern.expression.search(text):

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from skerry.provision.diagnosis import Diagnosis, coded, diagnose
+from skerry.provision.diagnosis import Diagnosis, coded, diagnose, named
 
 PLAY_ITSELF = "play"  #: the name shown for tasks that belong to no role
 
@@ -132,4 +132,4 @@ class Progress:
 
 def _failures(result: dict[str, Any], task: str, unreachable: bool) -> list[Diagnosis]:
     """All that a result says in our roles' own codes, else the one thing that it is recognised as."""
-    return coded(str(result.get("msg", ""))) or [diagnose(result, task, unreachable)]
+    return named(result) or coded(str(result.get("msg", ""))) or [diagnose(result, task, unreachable)]

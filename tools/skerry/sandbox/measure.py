@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -84,18 +84,18 @@ def rate_of(arrivals: Sequence[tuple[float, int]]) -> float:
     return sum(size for _, size in steady[1:]) * 8 / 1e6 / (steady[-1][0] - steady[0][0])
 
 
-def send_datagrams(port: socket.socket, to: tuple[str, int], mbit: float, seconds: float) -> None:
-    """Send datagrams of 1,400 bytes at ``mbit`` for ``seconds``, then a few that say stop."""
+def send_datagrams(port: socket.socket, to: tuple[str, int], mbit: float, heard: Callable[[], bool]) -> None:
+    """Send datagrams of 1,400 bytes at ``mbit`` for a while, then say stop until the host has ``heard``."""
     payload, gap = bytes(1400), 1428 * 8 / (mbit * 1e6)
     start = at = time.monotonic()
-    while at - start < seconds:
-        while (now := time.monotonic()) < at:
-            time.sleep(min(at - now, 0.002))
+    while at - start < STREAM_SECONDS:
+        if (wait := at - time.monotonic()) > 0:
+            time.sleep(wait)
         port.sendto(payload, to)
         at += gap
-    for _ in range(20):  # the link loses some
-        time.sleep(0.05)
+    while not heard() and time.monotonic() - start < STREAM_SECONDS + 10:
         port.sendto(b"stop", to)
+        time.sleep(0.05)
 
 
 def _host_script(gateway: str, mode: str, port: int, up: float, down: float) -> str:
@@ -125,7 +125,7 @@ def _streams(ssh: Sequence[str], gateway: str, link: Link) -> tuple[float, float
             process.stdin = None
             if datagrams:
                 up, host = _receive_datagrams(server)
-                send_datagrams(server, host, link.down * 1.15, STREAM_SECONDS)
+                send_datagrams(server, host, link.down * 1.15, lambda: process.poll() is not None)
             else:
                 with _accept(server) as client:
                     up = _drain(client)
