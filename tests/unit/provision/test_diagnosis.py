@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skerry.provision.diagnosis import diagnose
+from skerry.provision.diagnosis import coded, diagnose
 
 CASES = [
     ("Failed to connect to the host via ssh: ssh: connect to host 192.0.2.9 port 22: Connection timed out", "HOST_001"),
@@ -57,3 +57,14 @@ def test_unknown_failure_names_the_task_and_its_first_line() -> None:
     assert found.code == "TASK_001"
     assert "odd thing" in found.cause
     assert "Do it" in found.cause
+
+
+def test_code_cause_and_remedy_of_a_module_are_taken_as_they_are() -> None:
+    result = {"code": "ARTIFACT_009", "cause": "not sent:\n\n  No space left on device", "remedy": "df -h"}
+    found = diagnose(result, "t", unreachable=False)
+    assert (found.code, found.cause, found.remedy) == ("ARTIFACT_009", "not sent: No space left on device", "df -h")
+
+
+def test_every_coded_line_counts_once() -> None:
+    text = "A1_001 one | remedy: x\nfiller\nB2_002 two | remedy: y\nA1_001 one | remedy: x"
+    assert [found.code for found in coded(text)] == ["A1_001", "B2_002"]
