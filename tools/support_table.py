@@ -4,13 +4,15 @@
     tools/support_table.py            write docs/support.md from tests/support/records.jsonl
     tools/support_table.py --check    change nothing; exit 1 when the page is out of date
     tools/support_table.py --update   first replace the records of the tests that ran by what they said this time
-                                      (.skerry/support/*.jsonl or $SKERRY_SUPPORT_DIR), then write the page
+                                      ($SKERRY_SUPPORT_DIR, else what the last `skerry test` left in
+                                      .skerry/test/support, else .skerry/support), then write the page
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
@@ -44,6 +46,12 @@ def read(files: Iterable[Path]) -> set[Record]:
     """
     lines = [line for path in files for line in path.read_text(encoding="utf-8").splitlines() if line]
     return {Record(**json.loads(line)) for line in lines}
+
+
+def last_run() -> Path:
+    """Where the last records are."""
+    left = paths.state() / "test" / "support"
+    return left if left.exists() and "SKERRY_SUPPORT_DIR" not in os.environ else directory()
 
 
 def update(committed: set[Record], fresh: set[Record]) -> set[Record]:
@@ -101,7 +109,9 @@ def main() -> int:
     committed, page = paths.root() / COMMITTED, paths.root() / PAGE
     records = read([committed]) if committed.exists() else set()
     if arguments.update:
-        records = update(records, read(sorted(directory().glob("*.jsonl"))))
+        fresh = read(sorted(last_run().glob("*.jsonl")))
+        print(f"{len(fresh)} records from {last_run()}")
+        records = update(records, fresh)
         committed.parent.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps(asdict(item), sort_keys=True) + "\n" for item in sorted(records)]
         committed.write_text("".join(lines), encoding="utf-8")
