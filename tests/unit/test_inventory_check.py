@@ -125,6 +125,9 @@ all:
          var("k3s_node_taints:\n            - a=b:NoSchedule\n            - a=b")),
     Case(findings.PLAIN_SECRET, "ansible_become_password", 11, var("ansible_become_password: hunter2")),
     Case(findings.PLAIN_SECRET, "k3s_token", 11, var("k3s_token: abcdefghijklmnop")),
+    Case(findings.PLAIN_SECRET, "skerry_http_proxy", 11, var("skerry_http_proxy: http://me:hunter2@proxy:3128")),
+    Case(findings.PLAIN_SECRET, "site.keys.0", 13,
+         var("site:\n            keys:\n              - '-----BEGIN OPENSSH PRIVATE KEY-----'")),
 ]
 
 

@@ -29,6 +29,8 @@ ANSIBLE = {
     "ansible_become_timeout",
 }
 _SECRET = re.compile(r"(^|_)(password|passwd|passphrase|pass|token|secret|private_key|api_key|secret_key)$")
+#: Values that give themselves away: a password inside an address, a private key.
+_TELLING = re.compile(r"://[^/\s:@]+:[^/\s@]+@|-----BEGIN [A-Z ]*PRIVATE KEY-----")
 _NO_SECRET = re.compile(r"(_file|_path|_mode|_name|_user)$")
 
 
@@ -136,7 +138,7 @@ def _leaves(
         for position, inner in enumerate(value):
             member = Option(key, no_log=option.no_log, options=option.options) if option else None
             yield from _leaves(f"{key}.{position}", inner, member, (*path, position))
-    elif secret:
+    elif secret or (isinstance(value, str) and _TELLING.search(value)):
         yield key, value, path
 
 
