@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The k3s part of site.yml beside its floor: the same binary on the same hosts, started with plain units and no playbook.
+"""The k3s part of site.yml beside its floor: the same binary on the same hosts, started with plain units and no
+playbook.
 
     benchmarks/k3s_floor.py -i INVENTORY [--runs 3]
 
@@ -81,7 +82,8 @@ class Hosts:
         data = json.loads(output(str(BIN / "ansible-inventory"), "-i", inventory, "--list"))
         self.inventory = inventory
         self.vars: dict[str, dict[str, Any]] = {
-            host: {name: plain(value) for name, value in known.items()} for host, known in data["_meta"]["hostvars"].items()
+            host: {name: plain(value) for name, value in known.items()}
+            for host, known in data["_meta"]["hostvars"].items()
         }
         self.servers: list[str] = data["skerry_servers"]["hosts"]
         self.agents: list[str] = data["skerry_agents"]["hosts"]
@@ -126,16 +128,24 @@ def floor(hosts: Hosts) -> list[float]:
             "/etc/rancher/k3s/config.yaml": json.dumps(config),
             "/etc/systemd/system/k3s-floor.service": UNIT.format(role=role),
             "/etc/skerry/containerd/floor.toml": oom,
-            "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl": 'imports = ["/etc/skerry/containerd/*.toml"]\n{{ template "base" . }}\n',
+            "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl": 'imports =
+            ["/etc/skerry/containerd/*.toml"]\n{{ template "base" . }}\n',
         }
-        script = "".join(f"mkdir -p {Path(path).parent}; cat > {path} <<'EOF'\n{text}\nEOF\n" for path, text in files.items())
+        script = "".join(
+            f"mkdir -p {Path(path).parent}; cat > {path} <<'EOF'\n{text}\nEOF\n" for path, text in files.items()
+        )
         hosts.ssh(host, script + "systemctl daemon-reload\n")
     with ThreadPoolExecutor() as pool:
         times = pool.submit(hosts.ssh, hosts.servers[0], POLL, str(len(hosts.servers + hosts.agents)))
-        list(pool.map(lambda host: hosts.ssh(host, "systemctl start --no-block k3s-floor"), hosts.servers + hosts.agents))
+        list(
+            pool.map(lambda host: hosts.ssh(host, "systemctl start --no-block k3s-floor"), hosts.servers + hosts.agents)
+        )
         found: list[float] = json.loads(times.result())
     for host in hosts.servers + hosts.agents:
-        hosts.ssh(host, "systemctl stop k3s-floor; rm -f /etc/systemd/system/k3s-floor.service /etc/skerry/containerd/floor.toml")
+        hosts.ssh(
+            host,
+            "systemctl stop k3s-floor; rm -f /etc/systemd/system/k3s-floor.service /etc/skerry/containerd/floor.toml",
+        )
     return found
 
 
@@ -163,7 +173,9 @@ def main() -> None:
         )
     low = statistics.median(one[1] for one in floors)
     first, again = statistics.median(firsts), statistics.median(seconds)
-    print(f"median: floor {low:.1f} s, role {first:.1f} s ({first / low:.2f} times the floor; aim 1.25), again {again:.1f} s (aim 8)")
+    print(
+        f"median: floor {low:.1f} s, role {first:.1f} s ({first / low:.2f} times the floor; aim 1.25), again {again:.1f} s (aim 8)"
+    )
 
 
 if __name__ == "__main__":

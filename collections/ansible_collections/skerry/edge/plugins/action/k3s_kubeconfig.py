@@ -1,4 +1,4 @@
-"""Fetch the administrator's kubeconfig of a cluster into a directory of the controller (see the module's DOCUMENTATION)."""
+"""Fetch the administrator's kubeconfig of a cluster to the controller (see the module's DOCUMENTATION)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if found.get("failed"):
             if self._task.check_mode:  # a fresh host has none yet
                 return result | {"changed": True, "dest": str(dest)}
-            msg = f"K3S_021 no kubeconfig on the server: {found.get('msg')} | remedy: see whether k3s runs there: systemctl status k3s"
+            msg = f"K3S_021 no kubeconfig on the server: {found.get('msg')} | remedy: look there: systemctl status k3s"
             return result | {"failed": True, "msg": msg, "code": "K3S_021"}
         text = rewrite(base64.b64decode(found["content"]).decode(), args["server"], args["name"])
         same = dest.is_file() and dest.read_text(encoding="utf-8") == text and dest.stat().st_mode & 0o777 == 0o600

@@ -21,7 +21,7 @@ IDENTITIES = {
 }
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """The API cannot be asked now: no certificates yet, nobody listening, or an answer of 5xx."""
 
 
@@ -42,42 +42,46 @@ class Api:
                 self._context = ssl.create_default_context(cafile=self.authority)
                 self._context.load_cert_chain(self.certificate, self.key)
         except (OSError, ssl.SSLError) as error:
-            raise Unavailable("no certificates yet: %s" % error) from error
+            raise UnavailableError(f"no certificates yet: {error}") from error
         return http.client.HTTPSConnection("127.0.0.1", self.port, context=self._context, timeout=self.timeout)
 
+    def _forget(self):
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._context = None
+
+    def _exchange(self, method, path, body, headers):
+        self._connection = self._connection or self._connect()
+        self._connection.request(method, path, body=body, headers=headers)
+        answer = self._connection.getresponse()
+        status, text = answer.status, answer.read().decode("utf-8", "replace")
+        if status >= 400:
+            # While a node joins, its certificate is written twice; the first one stays without rights for ever.
+            self._forget()
+        return status, text
+
     def ask(self, method, path, body=None, content_type="application/json"):
-        """(status, text) of one request. Raises Unavailable when nobody answers."""
+        """(status, text) of one request. Raises UnavailableError when nobody answers."""
         headers = {"Accept": "application/json", "Content-Type": content_type}
         text = None if body is None else json.dumps(body)
-        for fresh in (False, True):
-            if self._connection is None:
-                self._connection = self._connect()
-                fresh = True
+        if self._connection is not None:
             try:
-                self._connection.request(method, path, body=text, headers=headers)
-                answer = self._connection.getresponse()
-                status, text = answer.status, answer.read().decode("utf-8", "replace")
-                if status >= 400:
-                    # While a node joins, its certificate is written twice; the first one stays without rights for ever.
-                    self._connection.close()
-                    self._connection = None
-                    self._context = None
-                return status, text
-            except (OSError, http.client.HTTPException) as error:
-                self._connection.close()
-                self._connection = None
-                self._context = None  # certificates may be written again while a server starts
-                if fresh:
-                    raise Unavailable(str(error) or type(error).__name__) from error
-        raise Unavailable("no answer")
+                return self._exchange(method, path, text, headers)
+            except (OSError, http.client.HTTPException):  # an idle connection that the server closed meanwhile
+                self._forget()
+        try:
+            return self._exchange(method, path, text, headers)
+        except (OSError, http.client.HTTPException) as error:
+            self._forget()
+            raise UnavailableError(str(error) or type(error).__name__) from error
 
     def json(self, method, path, body=None, content_type="application/json", missing_ok=False):
-        """The decoded answer; None for 404 when ``missing_ok``. Raises K3S_018 on a refusal, Unavailable on 5xx."""
+        """The decoded answer; None for 404 when ``missing_ok``. Raises K3S_018, and UnavailableError on 5xx."""
         status, text = self.ask(method, path, body, content_type)
         if status == 404 and missing_ok:
             return None
         if status >= 500 or status == 429:
-            raise Unavailable("%s %s: %d %s" % (method, path, status, text[:200]))
+            raise UnavailableError(f"{method} {path}: {status} {text[:200]}")
         try:
             value = json.loads(text)
         except ValueError:
@@ -85,7 +89,7 @@ class Api:
         if status >= 400:
             raise K3sError(
                 "K3S_018",
-                "the API refused %s %s: %s" % (method, path, value.get("message", status)),
+                "the API refused {} {}: {}".format(method, path, value.get("message", status)),
                 "correct what the message names, then run again",
             )
         return value
@@ -99,7 +103,7 @@ class Api:
         """(is Ready, why not) of a node."""
         node = self.json("GET", "/api/v1/nodes/" + name, missing_ok=True)
         if node is None:
-            return False, "node %s is not registered" % name
+            return False, f"node {name} is not registered"
         for condition in node.get("status", {}).get("conditions", []):
             if condition.get("type") == "Ready":
                 return condition.get("status") == "True", condition.get("message", "")

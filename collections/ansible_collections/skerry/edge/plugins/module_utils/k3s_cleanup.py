@@ -1,7 +1,7 @@
 """Undoing what k3s did to a host: processes, mounts, interfaces, packet filter, control groups.
 
-Only k3s's own is touched: nothing is flushed, nothing remote is descended into. Runs on hosts with Python 3.8, so it keeps
-to the standard library and to that version's syntax.
+Only k3s's own is touched: nothing is flushed, nothing remote is descended into. Runs on hosts with Python 3.8, so it
+keeps to the standard library and to that version's syntax.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def remove_tree(path):
         for name in names:
             below = os.path.join(folder, name)
             if not os.path.islink(below) and os.lstat(below).st_dev != device:
-                raise OSError("%s is still mounted" % below)
+                raise OSError(f"{below} is still mounted")
     shutil.rmtree(path)
     return True
 
@@ -147,7 +147,6 @@ def interfaces(sys_net="/sys/class/net"):
 
 def pod_routes(cidrs, listing):
     """Routes into the pods' networks that flannel's host-gw left, as arguments of ``ip route del``."""
-
 
     networks = [ipaddress.ip_network(cidr, strict=False) for cidr in cidrs if cidr]
     found = []
@@ -167,8 +166,8 @@ def pod_routes(cidrs, listing):
 def filter_commands(dump):
     """What ``iptables-restore --noflush`` needs to take away our chains and rules, '' when there are none.
 
-    ``dump`` is the output of iptables-save. Rules of ours in others' chains are deleted one by one, our chains emptied and
-    removed; whatever else is there stays, with its counters.
+    ``dump`` is the output of iptables-save. Rules of ours in others' chains are deleted one by one, our chains
+    emptied and removed; whatever else is there stays, with its counters.
     """
     out = []
     for table in re.split(r"(?m)^(?=\*)", dump):
@@ -180,7 +179,13 @@ def filter_commands(dump):
         rules = [line for line in lines if line.startswith("-A ") and line.split()[1] not in ours]
         deletions = ["-D " + line[3:] for line in rules if OUR_RULE.search(line)]
         if ours or deletions:
-            out += [lines[0], *deletions, *("-F " + chain for chain in ours), *("-X " + chain for chain in ours), "COMMIT"]
+            out += [
+                lines[0],
+                *deletions,
+                *("-F " + chain for chain in ours),
+                *("-X " + chain for chain in ours),
+                "COMMIT",
+            ]
     return "\n".join(out) + "\n" if out else ""
 
 

@@ -11,35 +11,135 @@ import re
 
 #: Keys that servers and agents know (k3s v1.32 to v1.37, pkg/cli/cmds/agent.go).
 COMMON_KEYS = frozenset(
-    """
-    airgap-extra-registry alsologtostderr bind-address container-runtime-endpoint data-dir debug default-runtime
-    disable-default-registry-endpoint docker enable-pprof flannel-cni-conf flannel-conf flannel-iface
-    image-credential-provider-bin-dir image-credential-provider-config image-service-endpoint kube-proxy-arg
-    kubelet-arg lb-server-port log node-external-dns node-external-ip node-internal-dns node-ip node-label node-name
-    node-taint nonroot-devices pause-image prefer-bundled-bin private-registry protect-kernel-defaults resolv-conf
-    rootless selinux server snapshotter token token-file v vmodule vpn-auth vpn-auth-file with-node-id
-    """.split()
+    [
+        "airgap-extra-registry",
+        "alsologtostderr",
+        "bind-address",
+        "container-runtime-endpoint",
+        "data-dir",
+        "debug",
+        "default-runtime",
+        "disable-default-registry-endpoint",
+        "docker",
+        "enable-pprof",
+        "flannel-cni-conf",
+        "flannel-conf",
+        "flannel-iface",
+        "image-credential-provider-bin-dir",
+        "image-credential-provider-config",
+        "image-service-endpoint",
+        "kube-proxy-arg",
+        "kubelet-arg",
+        "lb-server-port",
+        "log",
+        "node-external-dns",
+        "node-external-ip",
+        "node-internal-dns",
+        "node-ip",
+        "node-label",
+        "node-name",
+        "node-taint",
+        "nonroot-devices",
+        "pause-image",
+        "prefer-bundled-bin",
+        "private-registry",
+        "protect-kernel-defaults",
+        "resolv-conf",
+        "rootless",
+        "selinux",
+        "server",
+        "snapshotter",
+        "token",
+        "token-file",
+        "v",
+        "vmodule",
+        "vpn-auth",
+        "vpn-auth-file",
+        "with-node-id",
+    ]
 )
 #: Keys that an agent knows and a server does not.
 AGENT_ONLY_KEYS = frozenset(["disable-apiserver-lb"])
 #: Keys that a server knows (pkg/cli/cmds/server.go). On an agent each of them ends the process at once.
 SERVER_ONLY_KEYS = frozenset(
-    """
-    advertise-address advertise-port agent-token agent-token-file apiserver-bind-address apiserver-port cluster-cidr
-    cluster-dns cluster-domain cluster-init datastore-cafile datastore-certfile datastore-endpoint datastore-keyfile
-    default-local-storage-path disable disable-apiserver disable-cloud-controller disable-controller-manager
-    disable-etcd disable-helm-controller disable-kube-proxy disable-network-policy disable-scheduler
-    egress-selector-mode embedded-registry etcd-arg etcd-disable-snapshots etcd-expose-metrics etcd-s3
-    etcd-s3-access-key etcd-s3-bucket etcd-s3-bucket-lookup-type etcd-s3-config-secret etcd-s3-endpoint
-    etcd-s3-endpoint-ca etcd-s3-folder etcd-s3-insecure etcd-s3-proxy etcd-s3-region etcd-s3-retention
-    etcd-s3-secret-key etcd-s3-session-token etcd-s3-skip-ssl-verify etcd-s3-timeout etcd-snapshot-compress
-    etcd-snapshot-dir etcd-snapshot-name etcd-snapshot-reconcile-interval etcd-snapshot-retention
-    etcd-snapshot-schedule-cron flannel-backend flannel-external-ip flannel-ipv6-masq helm-controller-arg
-    helm-job-image https-listen-port kine-tls kube-apiserver-arg kube-cloud-controller-manager-arg
-    kube-controller-manager-arg kube-scheduler-arg secrets-encryption secrets-encryption-provider service-cidr
-    service-node-port-range servicelb-namespace supervisor-metrics supervisor-port system-default-registry tls-san
-    tls-san-security write-kubeconfig write-kubeconfig-group write-kubeconfig-mode write-kubeconfig-name
-    """.split()
+    [
+        "advertise-address",
+        "advertise-port",
+        "agent-token",
+        "agent-token-file",
+        "apiserver-bind-address",
+        "apiserver-port",
+        "cluster-cidr",
+        "cluster-dns",
+        "cluster-domain",
+        "cluster-init",
+        "datastore-cafile",
+        "datastore-certfile",
+        "datastore-endpoint",
+        "datastore-keyfile",
+        "default-local-storage-path",
+        "disable",
+        "disable-apiserver",
+        "disable-cloud-controller",
+        "disable-controller-manager",
+        "disable-etcd",
+        "disable-helm-controller",
+        "disable-kube-proxy",
+        "disable-network-policy",
+        "disable-scheduler",
+        "egress-selector-mode",
+        "embedded-registry",
+        "etcd-arg",
+        "etcd-disable-snapshots",
+        "etcd-expose-metrics",
+        "etcd-s3",
+        "etcd-s3-access-key",
+        "etcd-s3-bucket",
+        "etcd-s3-bucket-lookup-type",
+        "etcd-s3-config-secret",
+        "etcd-s3-endpoint",
+        "etcd-s3-endpoint-ca",
+        "etcd-s3-folder",
+        "etcd-s3-insecure",
+        "etcd-s3-proxy",
+        "etcd-s3-region",
+        "etcd-s3-retention",
+        "etcd-s3-secret-key",
+        "etcd-s3-session-token",
+        "etcd-s3-skip-ssl-verify",
+        "etcd-s3-timeout",
+        "etcd-snapshot-compress",
+        "etcd-snapshot-dir",
+        "etcd-snapshot-name",
+        "etcd-snapshot-reconcile-interval",
+        "etcd-snapshot-retention",
+        "etcd-snapshot-schedule-cron",
+        "flannel-backend",
+        "flannel-external-ip",
+        "flannel-ipv6-masq",
+        "helm-controller-arg",
+        "helm-job-image",
+        "https-listen-port",
+        "kine-tls",
+        "kube-apiserver-arg",
+        "kube-cloud-controller-manager-arg",
+        "kube-controller-manager-arg",
+        "kube-scheduler-arg",
+        "secrets-encryption",
+        "secrets-encryption-provider",
+        "service-cidr",
+        "service-node-port-range",
+        "servicelb-namespace",
+        "supervisor-metrics",
+        "supervisor-port",
+        "system-default-registry",
+        "tls-san",
+        "tls-san-security",
+        "write-kubeconfig",
+        "write-kubeconfig-group",
+        "write-kubeconfig-mode",
+        "write-kubeconfig-name",
+    ]
 )
 #: Keys that the role itself sets, and the variable that a person sets instead.
 ROLE_KEYS = {
@@ -64,11 +164,19 @@ REGISTRATION_KEYS = ("node-label", "node-taint")
 
 #: Labels below kubernetes.io and k8s.io that a kubelet may set on its own node (NodeRestriction); any other stops k3s.
 _KUBELET_LABELS = frozenset(
-    """
-    kubernetes.io/hostname kubernetes.io/os kubernetes.io/arch beta.kubernetes.io/os beta.kubernetes.io/arch
-    node.kubernetes.io/instance-type beta.kubernetes.io/instance-type topology.kubernetes.io/region
-    topology.kubernetes.io/zone failure-domain.beta.kubernetes.io/region failure-domain.beta.kubernetes.io/zone
-    """.split()
+    [
+        "kubernetes.io/hostname",
+        "kubernetes.io/os",
+        "kubernetes.io/arch",
+        "beta.kubernetes.io/os",
+        "beta.kubernetes.io/arch",
+        "node.kubernetes.io/instance-type",
+        "beta.kubernetes.io/instance-type",
+        "topology.kubernetes.io/region",
+        "topology.kubernetes.io/zone",
+        "failure-domain.beta.kubernetes.io/region",
+        "failure-domain.beta.kubernetes.io/zone",
+    ]
 )
 _KUBELET_PREFIXES = ("kubelet.kubernetes.io", "node.kubernetes.io")
 _LABEL_VALUE = re.compile(r"^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")
@@ -85,7 +193,7 @@ class K3sError(Exception):
     """A coded failure: ``code``, ``cause`` and ``remedy`` as people read them."""
 
     def __init__(self, code, cause, remedy):
-        super().__init__("%s %s | remedy: %s" % (code, cause, remedy))
+        super().__init__(f"{code} {cause} | remedy: {remedy}")
         self.code = code
         self.cause = cause
         self.remedy = remedy
@@ -97,20 +205,20 @@ def minor_of(version):
     if not match:
         raise K3sError(
             "K3S_004",
-            "k3s_version %r is not a k3s version" % version,
+            f"k3s_version {version!r} is not a k3s version",
             "write it as upstream tags it, e.g. v1.36.5+k3s1",
         )
     minor = int(match.group("minor"))
     if minor < OLDEST_MINOR:
         raise K3sError(
             "K3S_004",
-            "k3s %s is older than v1.%d" % (version, OLDEST_MINOR),
-            "choose v1.%d or newer in k3s_version" % OLDEST_MINOR,
+            f"k3s {version} is older than v1.{OLDEST_MINOR}",
+            f"choose v1.{OLDEST_MINOR} or newer in k3s_version",
         )
     return minor
 
 
-def check_keys(role, given, variable="k3s_%s_config"):
+def check_keys(role, given):
     """Compare a person's keys with what k3s knows for the role. Raises K3S_001, K3S_002, K3S_003, one for all keys."""
     known = COMMON_KEYS | (SERVER_ONLY_KEYS if role == "server" else AGENT_ONLY_KEYS)
     bare = {key: key[:-1] if key.endswith("+") else key for key in given}
@@ -118,26 +226,26 @@ def check_keys(role, given, variable="k3s_%s_config"):
     if own:
         raise K3sError(
             "K3S_003",
-            "the role sets %s itself" % ", ".join(own),
-            "; ".join("instead of %s set %s" % (key, ROLE_KEYS[key]) for key in own),
+            "the role sets {} itself".format(", ".join(own)),
+            "; ".join(f"instead of {key} set {ROLE_KEYS[key]}" for key in own),
         )
     unknown = sorted(set(bare.values()) - known)
     misplaced = [key for key in unknown if role == "agent" and key in SERVER_ONLY_KEYS]
     if misplaced:
         raise K3sError(
             "K3S_002",
-            "%s are for servers only; an agent ends at once when it finds them" % ", ".join(misplaced),
+            "{} are for servers only; an agent ends at once when it finds them".format(", ".join(misplaced)),
             "move them to k3s_server_config",
         )
     if unknown:
         hints = []
         for key in unknown:
             near = difflib.get_close_matches(key, sorted(known), 1)
-            hints.append("%s (did you mean %s?)" % (key, near[0]) if near else key)
+            hints.append(f"{key} (did you mean {near[0]}?)" if near else key)
         raise K3sError(
             "K3S_001",
-            "k3s %s does not know %s" % (role, ", ".join(hints)),
-            "correct or remove the key in %s or k3s_node_config" % (variable % role),
+            "k3s {} does not know {}".format(role, ", ".join(hints)),
+            f"correct or remove the key in k3s_{role}_config or k3s_node_config",
         )
 
 
@@ -146,7 +254,7 @@ def check_name(name):
     if len(name) > 253 or not _DNS_NAME.match(name):
         raise K3sError(
             "K3S_013",
-            "%r cannot be the name of a node" % name,
+            f"{name!r} cannot be the name of a node",
             "set k3s_node_name to lower-case letters, digits, '-' and '.'",
         )
 
@@ -156,11 +264,11 @@ def check_labels(labels):
     for key, value in labels.items():
         prefix, slash, name = key.rpartition("/")
         if (slash and not (len(prefix) <= 253 and _DNS_NAME.match(prefix))) or not _LABEL_NAME.match(name):
-            raise K3sError("K3S_014", "%r cannot be the key of a label" % key, "correct it in k3s_node_labels")
+            raise K3sError("K3S_014", f"{key!r} cannot be the key of a label", "correct it in k3s_node_labels")
         if not _LABEL_VALUE.match(value):
             raise K3sError(
                 "K3S_014",
-                "%r cannot be the value of label %s" % (value, key),
+                f"{value!r} cannot be the value of label {key}",
                 "use up to 63 letters, digits, '-', '_' and '.', a letter or digit at both ends",
             )
 
@@ -171,7 +279,7 @@ def parse_taint(text):
     if not match:
         raise K3sError(
             "K3S_015",
-            "%r is no taint" % text,
+            f"{text!r} is no taint",
             "write key=value:Effect with NoSchedule, PreferNoSchedule or NoExecute",
         )
     taint = {"key": match.group("key"), "effect": match.group("effect")}
@@ -204,14 +312,23 @@ def check_token(name, token):
     if (token.startswith("K10") and "::" in token and not secure) or re.search(r"\s", token) or len(token) < 16:
         raise K3sError(
             "K3S_009",
-            "%s is neither K10<hash>::<user>:<password> nor a password of 16 characters or more without blanks" % name,
+            f"{name} is neither K10<hash>::<user>:<password> nor a password of 16 characters or more without blanks",
             "make one with: openssl rand -hex 32",
         )
 
 
 def secure_token(ca_hash, user, password):
     """The form that lets a joining host check the server's CA before it says anything."""
-    return "K10%s::%s:%s" % (ca_hash, user, password)
+    return f"K10{ca_hash}::{user}:{password}"
+
+
+#: Characters that JSON lets stand and YAML does not, or folds.
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
+def _quoted(value):
+    text = json.dumps(str(value), ensure_ascii=False)
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
 def to_yaml(config):
@@ -220,12 +337,12 @@ def to_yaml(config):
     for key in sorted(config):
         value = config[key]
         if isinstance(value, (list, tuple)):
-            lines.append("%s:" % key)
-            lines.extend("  - %s" % json.dumps(str(item), ensure_ascii=False) for item in value)
+            lines.append(f"{key}:")
+            lines.extend(f"  - {_quoted(item)}" for item in value)
         elif isinstance(value, (bool, int)):
-            lines.append("%s: %s" % (key, json.dumps(value)))
+            lines.append(f"{key}: {json.dumps(value)}")
         else:
-            lines.append("%s: %s" % (key, json.dumps(str(value), ensure_ascii=False)))
+            lines.append(f"{key}: {_quoted(value)}")
     return "\n".join(lines) + "\n"
 
 
@@ -249,4 +366,4 @@ def from_yaml(text):
 
 def without_empty(config):
     """Drop keys that say nothing: None, '' and empty lists. False and 0 stay."""
-    return {key: value for key, value in config.items() if value is not None and value != "" and value != []}
+    return {key: value for key, value in config.items() if value is not None and value not in ("", [])}

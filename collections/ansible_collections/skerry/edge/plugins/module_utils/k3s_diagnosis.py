@@ -50,7 +50,7 @@ CAUSES = (
         "K3S_105",
         r"(?:not authorized|401 Unauthorized|Unauthorized: invalid token|invalid token)",
         "the server refuses the token",
-        "run site.yml with the first server included; a k3s_token or k3s_agent_token of your own must be the same everywhere",
+        "run site.yml with the first server included; a token of your own must be the same on all hosts",
     ),
     Known(
         "K3S_106",
@@ -114,7 +114,7 @@ CAUSES = (
     ),
     Known(
         "K3S_116",
-        r"failed to (?:pull|get sandbox) image|failed to pull and unpack image \"(?P<what>[^\"]+)\"",
+        r"failed to pull (?:and unpack )?image \\*\"(?P<what>[^\"\\]+)|failed to get sandbox image",
         "an image cannot be pulled: {what}",
         "on a site without internet give k3s_airgap_images, or a mirror in k3s_registries",
         final=False,

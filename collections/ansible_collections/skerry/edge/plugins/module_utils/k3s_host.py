@@ -24,7 +24,7 @@ TOKEN = CONFIG_DIR + "/token"
 AGENT_TOKEN = CONFIG_DIR + "/agent-token"
 APPLIED = CONFIG_DIR + "/.skerry-applied.json"
 BEFORE = CONFIG_DIR + "/.skerry-before.json"
-#: Kernel settings that k3s and its kubelet write, with their values; what was there before is noted and can be put back.
+#: Kernel settings that k3s and its kubelet write, with their values; what was there before is noted, to be put back.
 K3S_SYSCTLS = {
     "net/ipv4/ip_forward": "1",
     "net/ipv6/conf/all/forwarding": "1",
@@ -79,8 +79,8 @@ def write_text(path, content, mode):
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise K3sError(
                 "K3S_016",
-                "cannot write %s: %s" % (path, error.strerror),
-                "make room (df -h %s) or make the file system writable, then run again" % directory,
+                f"cannot write {path}: {error.strerror}",
+                f"make room (df -h {directory}) or make the file system writable, then run again",
             ) from error
         raise
 
@@ -132,18 +132,18 @@ def as_address(name):
 
 
 def node_ip(wanted, interface, hint, peer, run_command):
-    """The address of the node, chosen openly: asked for, of the interface, the one Ansible uses, of the route to ``peer``.
+    """The address of the node: asked for, of the interface, the one that Ansible uses, of the route to ``peer``.
 
     Raises K3S_005 (the address is not on the host), K3S_006 (the interface has none).
     """
     present = addresses(run_command)
-    listing = ", ".join("%s (%s)" % pair for pair in present.items()) or "none"
+    listing = ", ".join("{} ({})".format(*pair) for pair in present.items()) or "none"
     if wanted:
         absent = [one for one in wanted.split(",") if one not in present]
         if absent:
             raise K3sError(
                 "K3S_005",
-                "k3s_node_ip %s is not an address of this host; it has %s" % (", ".join(absent), listing),
+                "k3s_node_ip {} is not an address of this host; it has {}".format(", ".join(absent), listing),
                 "set k3s_node_ip to one of them, or k3s_node_interface",
             )
         return wanted
@@ -152,7 +152,7 @@ def node_ip(wanted, interface, hint, peer, run_command):
         if not of_interface:
             raise K3sError(
                 "K3S_006",
-                "interface %s has no global address; this host has %s" % (interface, listing),
+                f"interface {interface} has no global address; this host has {listing}",
                 "set k3s_node_interface to one of them",
             )
         return next((one for one in of_interface if ":" not in one), of_interface[0])
@@ -170,7 +170,7 @@ def node_ip(wanted, interface, hint, peer, run_command):
 def resolv_conf():
     """A resolver file without loopback servers for pods, or '' when the host's own will do.
 
-    k3s falls back to 8.8.8.8 when the host's file names loopback servers only; systemd-resolved keeps the real ones aside.
+    k3s takes 8.8.8.8 when the host's file names loopback servers only; systemd-resolved keeps the real ones aside.
     """
     for path in ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf", "/run/NetworkManager/no-stub-resolv.conf"):
         servers = re.findall(r"^\s*nameserver\s+(\S+)", read_text(path) or "", re.MULTILINE)
@@ -243,7 +243,7 @@ class Unit:
         self._run = run_command
 
     def show(self):
-        """ActiveState, SubState, UnitFileState, NRestarts, InvocationID, ActiveEnterTimestamp... as a dict of strings."""
+        """LoadState, ActiveState, UnitFileState, NRestarts and the like, as a dict of strings."""
         properties = "LoadState,ActiveState,SubState,UnitFileState,NRestarts,InvocationID,Result,ExecMainStatus,MainPID"
         _code, out, _err = self._run(["systemctl", "show", "--property=" + properties, self.name])
         return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
@@ -254,8 +254,8 @@ class Unit:
         if code:
             raise K3sError(
                 "K3S_017",
-                "systemctl %s %s: %s" % (" ".join(words), self.name, err.strip()),
-                "read: journalctl -u %s -n 50" % self.name,
+                "systemctl {} {}: {}".format(" ".join(words), self.name, err.strip()),
+                f"read: journalctl -u {self.name} -n 50",
             )
 
     def journal(self, lines=400):

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, Unavailable
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_diagnosis import diagnose, last_words
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_host import UNITS, Unit
 
-#: Restarts of the unit after which a final cause ends the wait; the first failures may be a server's that still comes up.
+#: Restarts of the unit after which a final cause ends the wait; the first ones may be due to a server that is late.
 ENOUGH_RESTARTS = 2
 
 
@@ -31,8 +31,8 @@ class Wait:
             if self.role == "server" and not self.api.healthy():
                 return False, "the API is not ready"
             return self.api.node_ready(self.name)
-        except Unavailable as error:
-            return False, "the API does not answer: %s" % error
+        except UnavailableError as error:
+            return False, f"the API does not answer: {error}"
         except K3sError as error:  # a kubelet may not see its node before it has registered it
             return False, error.cause
 
@@ -51,11 +51,11 @@ class Wait:
         found = found or diagnose(journal)
         if found:
             known, cause = found
-            return K3sError(known.code, "%s: %s" % (self.name, cause), known.remedy)
+            return K3sError(known.code, f"{self.name}: {cause}", known.remedy)
         return K3sError(
             "K3S_100",
-            "node %s is not Ready: %s; its last words:\n%s" % (self.name, reason, last_words(journal)),
-            "read the whole journal: journalctl -u %s" % self.unit.name,
+            f"node {self.name} is not Ready: {reason}; its last words:\n{last_words(journal)}",
+            f"read the whole journal: journalctl -u {self.unit.name}",
         )
 
 
@@ -69,7 +69,7 @@ def poll(wait, timeout, clock=time.monotonic, sleep=time.sleep):
         if ready:
             return now - start
         if now - start >= timeout:
-            raise wait.failure("%s (waited %d s)" % (reason, timeout))
+            raise wait.failure(f"{reason} (waited {timeout} s)")
         if now - examined >= 5:
             examined = now
             found = wait.hopeless()

@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: k3s_drain
 short_description: Take a node out of its cluster
 description:
-  - Runs on a server that stays. Moves the node's pods away, then deletes the Node object; its password, and the etcd member
-    of a server, go with it.
+  - Runs on a server that stays. Moves the node's pods away, then deletes the Node object; its password, and the etcd
+    member of a server, go with it.
   - A node that cannot be drained within the time (or whose host is gone) is deleted nevertheless, and said so.
 options:
   node_name:
@@ -50,7 +50,7 @@ drained:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, Unavailable
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
 
 
@@ -69,7 +69,7 @@ def drain(module):
             "--ignore-daemonsets",
             "--delete-emptydir-data",
             "--force",
-            "--timeout=%ds" % seconds,
+            f"--timeout={seconds}s",
         ]
     )
     return code == 0, (err or out).strip()[-500:]
@@ -95,13 +95,13 @@ def main():
             module.exit_json(changed=True, drained=False)
         done, said = drain(module)
         if not done:
-            module.warn("%s was not drained: %s" % (module.params["node_name"], said))
+            module.warn("{} was not drained: {}".format(module.params["node_name"], said))
         api.json("DELETE", path, missing_ok=True)
         module.exit_json(changed=True, drained=done)
-    except Unavailable as error:
+    except UnavailableError as error:
         module.fail_json(
-            msg="K3S_020 the API does not answer: %s | remedy: start k3s on this server, or reset without "
-            "draining: -e k3s_reset_drain_timeout=0" % error,
+            msg=f"K3S_020 the API does not answer: {error} | remedy: start k3s on this server, or reset without "
+            "draining: -e k3s_reset_drain_timeout=0",
             code="K3S_020",
         )
     except K3sError as error:

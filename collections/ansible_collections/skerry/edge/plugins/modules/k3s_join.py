@@ -9,8 +9,8 @@ short_description: Tell what a host needs to join the cluster of this server
 description:
   - Runs on a server. Reads its tokens and the hash of its certificate authority, and gives them in the form that lets a
     joining host check the server before it says anything.
-  - A server that has just been started makes its certificate authority within seconds; the module waits for it, and for the
-    port of the supervisor, not for a cluster that is ready. Agents can so be started while the server still comes up.
+  - A server that has just been started makes its certificate authority within seconds; the module waits for it, and for
+    the port of the supervisor, not for a cluster that is ready. Agents can so be started while the server comes up.
   - Changes nothing. Its result holds tokens, so the task needs C(no_log).
 options:
   timeout:

@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: k3s_kubeconfig
 short_description: Fetch the administrator's kubeconfig of a cluster to the controller
 description:
-  - Reads the kubeconfig on a server, puts in the address that people reach the cluster by, names cluster, user and context
-    after the cluster, and writes it to a file of the controller with mode 0600. C(~/.kube) is never touched.
+  - Reads the kubeconfig on a server, puts in the address that people reach the cluster by, names cluster, user and
+    context after the cluster, and writes it to a file of the controller with mode 0600. C(~/.kube) is never touched.
 options:
   dest:
     description: The file on the controller.

@@ -9,8 +9,8 @@ short_description: Configure and start one k3s server or agent
 description:
   - Writes config.yaml, token files, registries.yaml, the unit with its environment file and our part of containerd's
     configuration; enables the unit; starts or restarts it without blocking when something that it reads has changed.
-  - What the running process was started with is remembered beside the configuration. A run that was killed between writing
-    and restarting is made good by the next one, and a label restarts nothing.
+  - What the running process was started with is remembered beside the configuration. A run that was killed between
+    writing and restarting is made good by the next one, and a label restarts nothing.
   - Keys are compared with those that the role knows before anything is written.
 options:
   role:
@@ -191,14 +191,16 @@ from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import (
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_wait import Wait, poll
 
 HEADER = "# Written by Skerry, role k3s. Changes here are lost; the role's variables last.\n"
-TEMPLATE = 'imports = ["%s/*.toml"]\n{{ template "base" . }}\n' % host.OUR_CONTAINERD_DIR
-DROP_IN = 'version = 3\nimports = ["%s/*.toml"]\n' % host.OUR_CONTAINERD_DIR
+TEMPLATE = f'imports = ["{host.OUR_CONTAINERD_DIR}/*.toml"]\n{{{{ template "base" . }}}}\n'
+DROP_IN = f'version = 3\nimports = ["{host.OUR_CONTAINERD_DIR}/*.toml"]\n'
 OOM = 'version = 3\n\n[plugins."io.containerd.cri.v1.runtime"]\n  restrict_oom_score_adj = true\n'
 OOM_FILE = host.OUR_CONTAINERD_DIR + "/10-oom-score-adj.toml"
 TEMPLATE_FILE = host.CONTAINERD_DIR + "/config-v3.toml.tmpl"
 DROP_IN_FILE = host.CONTAINERD_DIR + "/config-v3.toml.d/skerry.toml"
 #: Keys of config.yaml that hold secrets; the file is then not shown.
-SECRET_KEY = re.compile(r"^(?:etcd-s3-(?:access|secret)-key|etcd-s3-session-token|datastore-endpoint|vpn-auth):", re.MULTILINE)
+SECRET_KEY = re.compile(
+    r"^(?:etcd-s3-(?:access|secret)-key|etcd-s3-session-token|datastore-endpoint|vpn-auth):", re.MULTILINE
+)
 DISK_EVICTION = "nodefs.available<5%,imagefs.available<5%"
 
 
@@ -228,10 +230,10 @@ class Node:
         check_token("k3s_token", params["token"])
         check_token("k3s_agent_token", params["agent_token"])
         other = "agent" if self.role == "server" else "server"
-        if os.path.exists("%s/%s.service" % (host.UNIT_DIR, host.UNITS[other])):
+        if os.path.exists(f"{host.UNIT_DIR}/{host.UNITS[other]}.service"):
             raise K3sError(
                 "K3S_012",
-                "this host is a k3s %s already, the inventory calls it a %s" % (other, self.role),
+                f"this host is a k3s {other} already, the inventory calls it a {self.role}",
                 "take it back first: ansible-playbook playbooks/reset.yml --limit HOST",
             )
         if host.cgroup_version() == 1 and self.minor >= 35 and not params["allow_cgroup_v1"]:
@@ -247,7 +249,7 @@ class Node:
         given = {arg.split("=", 1)[0] for arg in args}
         if self.params["eviction_hard"] and "eviction-hard" not in given:
             reserve = 50 if host.memory_mb() <= 1024 else 100
-            automatic = "memory.available<%dMi,%s" % (reserve, DISK_EVICTION)
+            automatic = f"memory.available<{reserve}Mi,{DISK_EVICTION}"
             wanted = self.params["eviction_hard"]
             args.append("eviction-hard=" + (automatic if wanted == "auto" else wanted))
         if host.cgroup_version() == 1 and self.minor >= 31 and "fail-cgroupv1" not in given:
@@ -257,7 +259,8 @@ class Node:
     def membership(self):
         """How the host belongs to its cluster: keys ``server``, ``cluster-init`` or none of them.
 
-        A server with data keeps the way that it came by: the first one does not turn into a joiner, nor the other way round.
+        A server with data keeps the way that it came by: the first does not turn into a joiner, nor the other way
+        round.
         """
         before = from_yaml(host.read_text(host.CONFIG) or "")
         joined = before.get("server", "")
@@ -285,7 +288,7 @@ class Node:
             self.module.run_command,
         )
         resolver = host.resolv_conf() if params["resolv_conf"] == "auto" else params["resolv_conf"]
-        labels = ["%s=%s" % pair for pair in sorted(params["labels"].items()) if kubelet_may_set(pair[0])]
+        labels = ["{}={}".format(*pair) for pair in sorted(params["labels"].items()) if kubelet_may_set(pair[0])]
         config = {
             **params["config"],
             **self.membership(),
@@ -333,7 +336,7 @@ class Node:
     def files(self):
         """[(path, content or None for absence, mode, is secret)] of everything but containerd's part."""
         params = self.params
-        unit = "%s/%s.service" % (host.UNIT_DIR, self.unit.name)
+        unit = f"{host.UNIT_DIR}/{self.unit.name}.service"
         config = HEADER + to_yaml(self.config())
         wanted = [
             (host.CONFIG, config, 0o600, False),

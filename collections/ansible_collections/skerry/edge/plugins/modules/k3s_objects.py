@@ -9,10 +9,11 @@ short_description: Bring labels, taints and RuntimeClasses of a cluster into the
 description:
   - Runs on a server. k3s takes labels and taints of its configuration only when a node registers; this module sets them
     through the API whenever they differ, and removes those that it set earlier and that the inventory no longer has.
-  - What it set is remembered in the annotations C(skerry.dev/labels) and C(skerry.dev/taints) of the node; labels and taints
-    of others are never touched.
-  - Nodes get the label C(skerry.dev/runtime-<handler>) for each wasm handler that was proved on them, and each handler gets a
-    RuntimeClass whose pods land on such nodes only. RuntimeClasses of ours that no node can serve are removed.
+  - What it set is remembered in the annotations C(skerry.dev/labels) and C(skerry.dev/taints) of the node; labels and
+    taints of others are never touched.
+  - Nodes get the label C(skerry.dev/runtime-<handler>) for each wasm handler that was proved on them, and each
+    handler gets a RuntimeClass whose pods land on such nodes only. RuntimeClasses of ours that no node can serve are
+    removed.
 options:
   nodes:
     description: The nodes; each has C(name), C(labels), C(taints), C(roles), C(handlers).
@@ -65,7 +66,7 @@ import json
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, Unavailable
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError, check_labels, parse_taint
 
 KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
@@ -128,7 +129,9 @@ def node_patch(node, spec):
         metadata["labels"] = labels
     notes = {
         OUR_LABELS: json.dumps(sorted(wanted_labels(spec))),
-        OUR_TAINTS: json.dumps(sorted("%(key)s:%(effect)s" % parse_taint(text) for text in spec.get("taints") or [])),
+        OUR_TAINTS: json.dumps(
+            sorted("{key}:{effect}".format(**parse_taint(text)) for text in spec.get("taints") or [])
+        ),
     }
     present = node["metadata"].get("annotations", {})
     changed = {key: value for key, value in notes.items() if present.get(key) != value}
@@ -158,7 +161,7 @@ def runtime_class(handler):
 def class_steps(classes, handlers):
     """[(method, path, body, name)] that bring the RuntimeClasses into their state.
 
-    ``handlers`` are those that some node of the cluster proved. A class of the same name that is not ours stays as it is.
+    ``handlers`` are those that some node of the cluster proved. A class of that name that is not ours stays as it is.
     """
     present = {item["metadata"]["name"]: item for item in classes}
     steps = []
@@ -168,7 +171,10 @@ def class_steps(classes, handlers):
             steps.append(("POST", CLASSES, wanted, handler))
         elif (found["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") != "skerry":
             continue
-        elif found.get("handler") != handler or found.get("scheduling", {}).get("nodeSelector") != wanted["scheduling"]["nodeSelector"]:
+        elif (
+            found.get("handler") != handler
+            or found.get("scheduling", {}).get("nodeSelector") != wanted["scheduling"]["nodeSelector"]
+        ):
             steps += [("DELETE", CLASSES + "/" + handler, None, handler), ("POST", CLASSES, wanted, handler)]
     for name, item in sorted(present.items()):
         ours = (item["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") == "skerry"
@@ -196,13 +202,12 @@ class Objects:
                     continue
                 raise K3sError(
                     "K3S_019",
-                    "the cluster has no node %s" % spec["name"],
+                    "the cluster has no node {}".format(spec["name"]),
                     "see whether its k3s runs: systemctl status k3s k3s-agent",
                 )
             self.node(node, spec)
         labels = [item["metadata"].get("labels", {}) for item in items.values()]
-        proved = {key[len(HANDLER) :] for one in labels for key in one if key.startswith(HANDLER)}
-        return proved
+        return {key[len(HANDLER) :] for one in labels for key in one if key.startswith(HANDLER)}
 
     def node(self, node, spec):
         """Bring one node into its state; the item in memory follows."""
@@ -217,7 +222,6 @@ class Objects:
                 break
             try:
                 node.update(self.api.json("PATCH", path, patch, MERGE))
-                return
             except K3sError as error:
                 if "modified" not in error.cause or attempt == 4:
                     raise
@@ -277,13 +281,13 @@ def main():
             result["diff"] = shown + result["diff"]
             result["changed"] = bool(result["diff"])
             module.exit_json(**result)
-        except Unavailable as error:
+        except UnavailableError as error:
             shown += work.diff
             if module.check_mode:
                 module.exit_json(changed=True, msg="no API yet", runtime_classes=[], kubeconfig=KUBECONFIG)
             if time.monotonic() >= deadline:
                 module.fail_json(
-                    msg="K3S_020 the API does not answer: %s | remedy: see systemctl status k3s on this server" % error,
+                    msg=f"K3S_020 the API does not answer: {error} | remedy: see systemctl status k3s on this server",
                     code="K3S_020",
                 )
             time.sleep(0.5)

@@ -8,8 +8,8 @@ module: k3s_ready
 short_description: Wait for the node of this host, with a deadline and a diagnosis
 description:
   - Polls the unit, the API and the node until the node is Ready. Nothing blocks without limit.
-  - When the deadline passes, or when the unit fails over and over for a reason that waiting cannot mend, the journal is read
-    and the task fails with a code, the cause and a remedy.
+  - When the deadline passes, or when the unit fails over and over for a reason that waiting cannot mend, the journal
+    is read and the task fails with a code, the cause and a remedy.
   - Changes nothing.
 options:
   role:

@@ -7,9 +7,9 @@ DOCUMENTATION = r"""
 module: k3s_reset
 short_description: Take k3s off a host
 description:
-  - Stops the units, kills the pods, unmounts what they mounted (network file systems by force, since their server may be
-    gone), removes the interfaces, routes, control groups, and the chains and rules of Kubernetes, CNI and flannel. The packet
-    filter is never flushed, other rules keep their counters.
+  - Stops the units, kills the pods, unmounts what they mounted (network file systems by force, since their server may
+    be gone), removes the interfaces, routes, control groups, and the chains and rules of Kubernetes, CNI and flannel.
+    The packet filter is never flushed, other rules keep their counters.
   - Kernel settings that k3s changed get the values back that M(skerry.edge.k3s_node) found when it started k3s first.
   - A second run finds nothing to do.
 options:
@@ -137,9 +137,12 @@ class Reset:
                 cleanup.run("ip", "link", "delete", name)
             for route in routes:
                 cleanup.run("ip", "route", "del", *route)
-        for what, count in (("filter lines", cleanup.clean_filter(self.check)), ("ipsets", cleanup.clean_sets(self.check))):
+        for what, count in (
+            ("filter lines", cleanup.clean_filter(self.check)),
+            ("ipsets", cleanup.clean_sets(self.check)),
+        ):
             if count:
-                self.removed.append("%d %s" % (count, what))
+                self.removed.append(f"{count} {what}")
 
     def mounts(self):
         """Unmount; raises K3S_022 when something stays mounted."""
@@ -151,11 +154,11 @@ class Reset:
         if left:
             raise K3sError(
                 "K3S_022",
-                "still mounted: %s" % ", ".join(left[:5]),
+                "still mounted: {}".format(", ".join(left[:5])),
                 "see who uses it (fuser -vm PATH), end that, then run again",
             )
         if count:
-            self.removed.append("%d mounts" % count)
+            self.removed.append(f"{count} mounts")
 
     def files(self):
         """Remove files, then the directories that are empty now."""
@@ -173,7 +176,7 @@ class Reset:
                 try:
                     cleanup.remove_tree(path)
                 except OSError as error:
-                    raise K3sError("K3S_022", "cannot remove %s: %s" % (path, error), "unmount it, then run again") from error
+                    raise K3sError("K3S_022", f"cannot remove {path}: {error}", "unmount it, then run again") from error
         for path in PARENTS:
             if os.path.isdir(path) and not os.listdir(path) and not self.check:
                 os.rmdir(path)
@@ -184,7 +187,7 @@ class Reset:
         if not self.check:
             killed = cleanup.kill_all()
             if killed:
-                self.removed.append("%d processes" % killed)
+                self.removed.append(f"{killed} processes")
         self.mounts()
         self.network()
         self.sysctls()
