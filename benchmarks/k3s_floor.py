@@ -24,6 +24,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
+TEMPLATE_FILE = "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl"
+TEMPLATE = 'imports = ["/etc/skerry/containerd/*.toml"]\n{{ template "base" . }}\n'
 TOKEN = "floor-" + "0" * 26
 UNIT = """[Unit]
 After=network-online.target
@@ -50,7 +52,8 @@ while time.monotonic() - start < 240:
         link = http.client.HTTPSConnection("127.0.0.1", 6443, context=context, timeout=5)
         link.request("GET", "/api/v1/nodes")
         items = json.loads(link.getresponse().read()).get("items", [])
-        ready = sum(c["status"] == "True" for i in items for c in i["status"].get("conditions", []) if c["type"] == "Ready")
+        states = [c for i in items for c in i["status"].get("conditions", []) if c["type"] == "Ready"]
+        ready = sum(c["status"] == "True" for c in states)
         first = first or (ready and time.monotonic() - start)
         if ready >= wanted:
             print(json.dumps([round(first, 1), round(time.monotonic() - start, 1)]))
@@ -128,8 +131,7 @@ def floor(hosts: Hosts) -> list[float]:
             "/etc/rancher/k3s/config.yaml": json.dumps(config),
             "/etc/systemd/system/k3s-floor.service": UNIT.format(role=role),
             "/etc/skerry/containerd/floor.toml": oom,
-            "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl": 'imports =
-            ["/etc/skerry/containerd/*.toml"]\n{{ template "base" . }}\n',
+            TEMPLATE_FILE: TEMPLATE,
         }
         script = "".join(
             f"mkdir -p {Path(path).parent}; cat > {path} <<'EOF'\n{text}\nEOF\n" for path, text in files.items()
@@ -174,7 +176,7 @@ def main() -> None:
     low = statistics.median(one[1] for one in floors)
     first, again = statistics.median(firsts), statistics.median(seconds)
     print(
-        f"median: floor {low:.1f} s, role {first:.1f} s ({first / low:.2f} times the floor; aim 1.25), again {again:.1f} s (aim 8)"
+        f"median: floor {low:.1f} s, role {first:.1f} s ({first / low:.2f} times, aim 1.25), again {again:.1f} s (aim 8)"
     )
 
 
