@@ -99,7 +99,7 @@ def test_pause_is_a_static_binary_that_waits_and_leaves(tmp_path: Path, monkeypa
     assert load(archive, "index.json")["manifests"][0]["annotations"]["io.containerd.image.name"] == REFERENCE
     (tmp_path / "layer.tar").write_bytes(members(archive)[load(archive, "manifest.json")[0]["Layers"][0]])
     with tarfile.open(tmp_path / "layer.tar") as tar:
-        tar.extractall(tmp_path, filter="data")
+        tar.extract("pause", tmp_path)
     assert (tmp_path / "pause").stat().st_size < 100_000
     process = subprocess.Popen([tmp_path / "pause"])
     with pytest.raises(subprocess.TimeoutExpired):
