@@ -89,3 +89,31 @@ def test_a_wasm_container_runs(host, support, tmp_path):
         host.run("docker rmi skerry/probe:1")
     assert done.stdout == OUTPUT, done.stderr
     support.ran(host, "crun", "a wasm container ran under Docker")
+
+
+def test_the_shim_probe_speaks_to_a_real_shim(host, support):
+    """Wasm shims are not to be had here; the same code runs wasm through runc's shim with crun below it."""
+    if not facts(host)["docker"]["wasm_runtime"]:
+        pytest.skip("no runtime with a wasm handler on this host")
+    folder = host.check_output("mktemp -d -p /var/lib skerry-shim-XXXXXX")
+    try:
+        package = folder + "/" + "ansible_collections/skerry/edge/plugins/module_utils"
+        host.check_output(f"mkdir -p {package} && chmod 711 {folder}")
+        for name in ("wasm_runtimes.py", "containerd_shim.py"):
+            source = paths.root() / "collections/ansible_collections/skerry/edge/plugins/module_utils" / name
+            text = base64.b64encode(source.read_bytes()).decode()
+            host.check_output(f"echo {text} | base64 -d > {package}/{name}")
+        script = (
+            f"import sys; sys.path.insert(0, '{folder}')\n"
+            "from ansible_collections.skerry.edge.plugins.module_utils import wasm_runtimes as w\n"
+            "from ansible_collections.skerry.edge.plugins.module_utils import containerd_shim as c\n"
+            f"p = w.Prober('{folder}', 30)\n"
+            "o = c.encode({1: 'containerd.runc.v1.Options', 2: c.encode({6: '/usr/bin/crun'})})\n"
+            "print(p.shim_run('/usr/bin/containerd-shim-runc-v2', 'speak', p.speaking, o)[:2])\n"
+            "print(p.shim_run('/usr/bin/containerd-shim-runc-v2', 'trap', p.trapping, o)[0] != 0)\n"
+        )
+        text = base64.b64encode(script.encode()).decode()
+        assert host.check_output(f"echo {text} | base64 -d | python3 -") == f"(0, {OUTPUT!r})\nTrue"
+        assert host.run("pgrep -f '[s]him.*skerry-probe'").rc == 1
+    finally:
+        host.run(f"rm -rf {folder}")
