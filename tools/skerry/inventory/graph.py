@@ -137,7 +137,8 @@ def svg(title: str, nodes: list[Node]) -> str:
     width, height = left - _GAP + _PAD, frame + 44 + _PAD
     style = ("text{font-family:system-ui,sans-serif;font-size:12px;fill:#10222f}.t{font-size:16px;font-weight:600}"
              ".h{font-weight:600}.z{fill:#555}.n{font-weight:600}")
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" style="background:#fff" {size}>'
     heading = f'<text x="{_PAD}" y="28" class="t">{escape(title)}: {len(nodes)} hosts</text>'
     return "\n".join([head, f"<style>{style}</style>", heading, *parts, "</svg>"]) + "\n"
 

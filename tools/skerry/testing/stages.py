@@ -116,8 +116,11 @@ def scenarios() -> list[str]:
 
 def _hosts(mode: Mode, keep: bool) -> list[Stage]:
     """The shared hosts, made anew (or, with ``keep``, used as they are), and each role's scenario on them."""
-    # Two checkouts must not share Molecule's state, which it keeps by the folder's name otherwise.
-    environment = {"MOLECULE_EPHEMERAL_DIRECTORY": str(folder() / "molecule"), "SKERRY_TEST_MODE": mode.value}
+    # Two checkouts must not share Molecule's state, which it keeps by the folder's name otherwise. Each scenario gets a
+    # copy of what `create` left: in one shared place the first `prepare` would count as everybody's.
+    state = folder() / "molecule"
+    mine = {"SKERRY_TEST_MODE": mode.value}
+    environment = {**mine, "MOLECULE_EPHEMERAL_DIRECTORY": str(state / "default")}
     create, destroy = (("molecule", verb, "-s", "default") for verb in ("create", "destroy"))
     commands = (create,) if keep else (destroy, create)
     stages = [Stage("hosts up", commands, 600, needs=(Need.HOSTS,), environment=environment)]
@@ -126,17 +129,24 @@ def _hosts(mode: Mode, keep: bool) -> list[Stage]:
         stages.append(
             Stage(
                 f"role {name}",
-                (("molecule", "test", "-s", name, "--destroy", "never"),),
+                (
+                    ("cp", "-rT", str(state / "default"), str(state / name)),
+                    ("molecule", "test", "-s", name, "--destroy", "never"),
+                ),
                 900 if mode is Mode.FULL else 420,
                 needs=(Need.HOSTS, Need.K3S) if name == "k3s" else (Need.HOSTS,),
                 requires=("hosts up",),
                 junit=True,
-                environment={**environment, "PYTEST_ADDOPTS": f"--junitxml={report}"},
+                environment={
+                    **mine,
+                    "MOLECULE_EPHEMERAL_DIRECTORY": str(state / name),
+                    "PYTEST_ADDOPTS": f"--junitxml={report}",
+                },
             )
         )
     seconds = 3600 if mode is Mode.FULL else 1200
     stages.append(
-        _pytest("e2e", "tests/e2e", seconds, "--timeout=900", needs=(Need.HOSTS,), environment=environment)
+        _pytest("e2e", "tests/e2e", seconds, "--timeout=900", needs=(Need.HOSTS,), environment=mine)
     )
     if not keep:
         down = Stage("hosts down", (destroy,), 180, needs=(Need.HOSTS,), environment=environment)
