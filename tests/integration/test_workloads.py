@@ -232,7 +232,7 @@ def test_every_architecture_builds_a_static_program_of_its_kind() -> None:
 
 def test_no_compiler_is_a_prerequisite_error(monkeypatch: pytest.MonkeyPatch) -> None:
     toolchain.find.cache_clear()
-    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    monkeypatch.setattr(toolchain, "_wheel", lambda *_: None)
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(SkerryError) as caught:
         toolchain.find("go")

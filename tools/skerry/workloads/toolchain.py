@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -76,25 +75,27 @@ def _output(command: list[str]) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def _find_zig() -> Toolchain | None:
-    if importlib.util.find_spec("ziglang") is not None:
-        command: tuple[str, ...] = (sys.executable, "-m", "ziglang")
-    elif found := shutil.which("zig"):
-        command = (found,)
-    else:
+def _wheel(package: str, program: str) -> Path | None:
+    """A program inside an installed wheel: started directly, it needs no Python and no settings of one."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
         return None
-    version = _output([*command, "version"])
-    return Toolchain("zig", version, command) if version else None
+    found = Path(spec.origin).parent / program
+    return found if os.access(found, os.X_OK) else None
+
+
+def _find_zig() -> Toolchain | None:
+    for found in (_wheel("ziglang", "zig"), shutil.which("zig")):
+        if found and (version := _output([str(found), "version"])):
+            return Toolchain("zig", version, (str(found),))
+    return None
 
 
 def _find_go() -> Toolchain | None:
-    beside = Path(sys.executable).with_name("go")
-    candidates = [str(beside)] if beside.exists() else []
-    candidates += [found] if (found := shutil.which("go")) else []
-    for command in candidates:
-        match = re.search(r"go(\d+)\.(\d+)(\.\d+)?", _output([command, "version"]))
+    for found in (_wheel("go", "bin/go"), shutil.which("go")):
+        match = re.search(r"go(\d+)\.(\d+)(\.\d+)?", _output([str(found), "version"])) if found else None
         if match and (int(match[1]), int(match[2])) >= GO_MINIMUM:
-            return Toolchain("go", match[0].removeprefix("go"), (command,))
+            return Toolchain("go", match[0].removeprefix("go"), (str(found),))
     return None
 
 
