@@ -75,7 +75,7 @@ def _reaches(account: pwd.struct_passwd, path: Path) -> bool:
 
 @pytest.mark.timeout(240)
 def test_a_person_without_rights_can_run_it() -> None:
-    """As `nobody`, without any right, in a home of one's own. (Builds are taken along: other tests build from nothing.)"""
+    """As `nobody`, without any right, in a home of its own; builds are taken along."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user; the test above has shown it for this one")
     account = pwd.getpwnam("nobody")
