@@ -67,6 +67,7 @@ unavailable:
   type: list
 """
 
+import fcntl
 import glob
 import os
 import re
@@ -149,11 +150,24 @@ class Apt:
         must("PACKAGES_002", "apt-get update failed", remedy, ["apt-get", *self.options, "update", "-q"])
         os.utime("/var/lib/apt/lists")  # apt leaves the time alone when every list was current
 
+    def wait_for_lock(self):
+        """Wait until no other package manager holds dpkg's locks: dpkg itself, unlike apt-get, gives up at once."""
+        deadline = time.monotonic() + self.params["lock_timeout"]
+        for path in ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock"):
+            while time.monotonic() < deadline:
+                with open(path, "a", encoding="ascii") as stream:
+                    try:
+                        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    except BlockingIOError:
+                        time.sleep(1)
+
     def install(self, names):
         """Install packages, keeping configuration files that somebody changed."""
         keep = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
         command = ["apt-get", *self.options, *keep, "install", "-q", "-y", "--no-install-recommends", *names]
-        # A run that was killed may have left packages half configured.
+        # A run that was killed may have left packages half configured, or its apt-get still at work.
+        self.wait_for_lock()
         must("PACKAGES_003", "dpkg --configure -a failed", "repair the package database", ["dpkg", "--configure", "-a"])
         must("PACKAGES_003", f"apt-get install {' '.join(names)} failed", "run it by hand on the host", command)
 
