@@ -11,7 +11,7 @@ import yaml
 
 from skerry import paths
 from skerry.errors import SkerryError
-from skerry.sandbox import images, k3s_source, keys, machine, plans, spec
+from skerry.sandbox import emulation, images, k3s_source, keys, machine, plans, spec
 
 HOST: dict[str, Any] = {
     "address": "10.0.0.11",
@@ -181,3 +181,18 @@ def test_an_inventory_of_another_name_is_whole() -> None:
     assert data["skerry_sandbox"]["vars"]["sandbox_keys"] == "/keys"
     assert list(data["skerry_servers"]["hosts"]) == ["cloud-1"]
     assert list(data["skerry_edge"]["hosts"]) == ["edge-1"]
+
+
+def test_a_handler_is_registered_anew_with_the_flags_that_hosts_need() -> None:
+    debian = {
+        "state": "enabled",
+        "interpreter": "/usr/libexec/qemu-binfmt/aarch64-binfmt-P",
+        "flags:": "PF",
+        "offset": "0",
+        "magic": "7f454c46b700",
+        "mask": "ffffffffff00",
+    }
+    assert emulation.registration("skerry-aarch64", debian) == (
+        r":skerry-aarch64:M:0:\x7f\x45\x4c\x46\xb7\x00:\xff\xff\xff\xff\xff\x00:"
+        "/usr/libexec/qemu-binfmt/aarch64-binfmt-P:PFOC"
+    )

@@ -121,6 +121,11 @@ class Docker:
         image = self.call("GET", f"/images/{quote(name, safe='')}/json", missing_ok=True)
         return None if image is None else dict(image["Config"].get("Labels") or {})
 
+    def image_platform(self, name: str) -> str:
+        """The platform that the engine believes an image to be for (20.10 calls every import its own)."""
+        image = self.call("GET", f"/images/{quote(name, safe='')}/json")
+        return f"{image['Os']}/{image['Architecture']}"
+
     def import_image(self, tar: IO[bytes], repository: str, tag: str, changes: list[str], platform: str) -> None:
         """Make an image of a root file system's tar; it gets its name only when the whole stream was accepted."""
         query = [("fromSrc", "-"), ("repo", repository), ("tag", tag), ("platform", platform)]

@@ -22,21 +22,36 @@ def native(arch: str) -> bool:
     return platform.machine() == MACHINES[arch]
 
 
-def _handler(arch: str) -> str:
-    """The kernel's handler for ``arch``, as text; '' where there is none."""
+def _handler(name: str) -> dict[str, str]:
+    """One of the kernel's handlers: ``state`` (enabled, disabled), ``interpreter``, ``flags:``, ``magic``, ``mask``."""
     try:
-        return (BINFMT / f"qemu-{MACHINES[arch]}").read_text(encoding="ascii")
-    except OSError:
-        return ""
+        first, *lines = (BINFMT / name).read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return {}
+    return {"state": first, **{key: value for key, _, value in (line.partition(" ") for line in lines)}}
+
+
+def _good(handler: dict[str, str]) -> bool:
+    """Whether it serves hosts: flag F (qemu is opened beforehand, so containers need not hold it) and flag C (programs
+    keep their own credentials: sudo works)."""
+    return handler.get("state") == "enabled" and set("FC") <= set(handler["flags:"])
 
 
 def works(arch: str) -> bool:
-    """Whether programs of ``arch`` start here, also in containers (the handler's flag F: qemu is opened beforehand)."""
-    text = _handler(arch)
-    return native(arch) or (
-        "enabled" in text
-        and any(line.startswith("flags:") and "F" in line.partition(":")[2] for line in text.splitlines())
-    )
+    """Whether hosts of ``arch`` run here."""
+    machine = MACHINES[arch]
+    return native(arch) or any(_good(_handler(f"{owner}-{machine}")) for owner in ("skerry", "qemu"))
+
+
+def registration(name: str, handler: dict[str, str]) -> str:
+    """What makes the kernel take ``handler`` under ``name``, with the flags that hosts need added.
+
+    Format: Documentation/admin-guide/binfmt-misc.rst (``:name:type:offset:magic:mask:interpreter:flags``). The newest
+    handler for a kind of file is asked first.
+    """
+    quoted = ["".join(f"\\x{byte:02x}" for byte in bytes.fromhex(handler[key])) for key in ("magic", "mask")]
+    flags = "".join(dict.fromkeys(handler["flags:"] + "OCF"))
+    return f":{name}:M:{handler['offset']}:{quoted[0]}:{quoted[1]}:{handler['interpreter']}:{flags}"
 
 
 def ensure(arch: str) -> None:
@@ -62,22 +77,26 @@ def ensure(arch: str) -> None:
         debian.ensure("emulation")
     except debian.PackagesMissingError as error:
         raise SkerryError("SANDBOX_030", str(error), error.command, Exit.PREREQUISITE) from error
-    if not works(arch):
+    theirs, ours = f"qemu-{MACHINES[arch]}", f"skerry-{MACHINES[arch]}"
+    if not _handler(theirs):
         # Installed earlier, when binfmt_misc was not mounted: nobody has told the kernel.
-        handler = f"qemu-{MACHINES[arch]}"
         for word in ("--import", "--enable"):
-            subprocess.run(["update-binfmts", word, handler], capture_output=True, check=False)
+            subprocess.run(["update-binfmts", word, theirs], capture_output=True, check=False)
+    if not works(arch) and _handler(theirs):
+        (BINFMT / "register").write_text(registration(ours, _handler(theirs)), encoding="ascii")
     if not works(arch):
         raise SkerryError(
             "SANDBOX_030",
-            f"the kernel does not start {arch} programs (handler: {_handler(arch) or 'none'})",
-            f"check that {BINFMT} can be mounted and that update-binfmts --display knows qemu-{MACHINES[arch]}",
+            f"the kernel does not start {arch} programs (handler: {_handler(theirs) or 'none'})",
+            f"check that {BINFMT} can be mounted and that update-binfmts --display knows {theirs}",
             Exit.PREREQUISITE,
         )
 
 
 def stop() -> None:
-    """Take binfmt_misc away again where `ensure` mounted it; for the last sandbox's end."""
+    """Take our handlers away, and binfmt_misc where `ensure` mounted it; for the last sandbox's end."""
+    for handler in BINFMT.glob("skerry-*"):
+        handler.write_text("-1", encoding="ascii")
     if _MOUNTED_BY_US.exists():
         subprocess.run(["umount", str(BINFMT)], capture_output=True, check=False)
         _MOUNTED_BY_US.unlink()

@@ -110,7 +110,7 @@ def prepare(sandbox: Sandbox, chosen: Iterable[str]) -> dict[str, Any]:
         wanted[host.name] = _definition(sandbox, host, image, [*cap_drop, view])
         made[host.name] = {
             "image": image,
-            "platform": images.ARCHITECTURES[host.arch],
+            "platform": docker.image_platform(image),
             "memory": host.memory,
             "cpus": host.cpus,
             "definition": wanted[host.name],
