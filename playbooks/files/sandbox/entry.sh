@@ -45,4 +45,14 @@ DPkg::Post-Invoke { "cd /var/cache/apt/archives && for f in *.deb; do [ ! -f $f 
 END
 ln -sf /var/skerry/packages/*.deb /var/cache/apt/archives/ 2>/dev/null || true
 
+# Under qemu's user mode the kernel interfaces for credentials and network namespaces of services are missing.
+if [ -r /proc/sys/kernel/arch ] && [ "$(cat /proc/sys/kernel/arch)" != "$(uname -m)" ]; then
+  for unit in systemd-sysusers systemd-sysctl systemd-tmpfiles-setup systemd-tmpfiles-setup-dev systemd-tmpfiles-clean; do
+    mkdir -p "/etc/systemd/system/$unit.service.d"
+    printf '[Service]\nLoadCredential=\nSetCredential=\nImportCredential=\n' \
+      > "/etc/systemd/system/$unit.service.d/10-emulated.conf"
+  done
+  ln -sf /dev/null /etc/systemd/system/e2scrub_reap.service
+fi
+
 exec /sbin/init
