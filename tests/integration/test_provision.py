@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -151,6 +152,29 @@ def test_host_keys_are_checked_though_the_runner_would_not(site: Path) -> None:
     )
     told = json.loads(provision(site, "--json").stdout)
     assert "checked=True" in Path(told["log"]).read_text()
+
+
+def test_mitogen_is_asked_for_where_it_is_missing(site: Path) -> None:
+    if importlib.util.find_spec("ansible_mitogen"):
+        pytest.skip("mitogen is installed here")
+    done = provision(site, "--mitogen")
+    assert done.returncode == 3
+    assert "PROVISION_009" in done.stderr
+    assert "pip install mitogen" in done.stderr
+
+
+def test_mitogen_runs_a_play(site: Path) -> None:
+    if not importlib.util.find_spec("ansible_mitogen"):
+        pytest.skip("the package mitogen is not installed: it is offered and not part of the lock (docs/speed.md)")
+    (site / "play.yml").write_text(
+        "- hosts: a\n  gather_facts: false\n  tasks:\n    - ansible.builtin.file:\n"
+        f"        path: {site}/made\n        state: touch\n        mode: '0600'\n"
+        "    - ansible.builtin.debug:\n        msg: \"by {{ lookup('ansible.builtin.config', 'DEFAULT_STRATEGY') }}\"\n"
+    )
+    done = provision(site, "--mitogen", "--json")
+    assert done.returncode == 0, done.stdout
+    assert "by mitogen_linear" in Path(json.loads(done.stdout)["log"]).read_text()
+    assert (site / "made").stat().st_mode & 0o777 == 0o600
 
 
 def test_interrupt_stops_and_a_second_run_carries_on(site: Path) -> None:

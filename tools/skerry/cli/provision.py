@@ -47,6 +47,9 @@ def provision(
     ] = None,
     forks: Annotated[str | None, typer.Option(help="Hosts worked on at once.")] = None,
     playbook: Annotated[Path | None, typer.Option(help="Another playbook than site.yml.")] = None,
+    mitogen: Annotated[
+        bool, typer.Option("--mitogen", envvar="SKERRY_MITOGEN", help="Run tasks through mitogen (see docs/speed.md).")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object at the end, nothing else on standard output.")
     ] = False,
@@ -57,6 +60,7 @@ def provision(
     """
     from skerry.provision import recap
     from skerry.provision.runner import PlaybookRun, run_playbook
+    from skerry.provision.strategy import mitogen_environment
     from skerry.provision.view import view_for
 
     console = Console(stderr=as_json)
@@ -73,7 +77,8 @@ def provision(
         }
     )
     chosen = playbook or paths.root() / "site.yml"
-    outcome = run_playbook(PlaybookRun(chosen, inventory, words), view_for(console, as_json))
+    environment = mitogen_environment() if mitogen else {}
+    outcome = run_playbook(PlaybookRun(chosen, inventory, words, environment), view_for(console, as_json))
     if as_json:
         typer.echo(json.dumps(recap.as_dict(outcome)))
     else:
