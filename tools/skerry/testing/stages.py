@@ -133,7 +133,7 @@ def _hosts(mode: Mode, keep: bool) -> list[Stage]:
                     ("cp", "-rT", str(state / "default"), str(state / name)),
                     ("molecule", "test", "-s", name, "--destroy", "never"),
                 ),
-                900 if mode is Mode.FULL else 420,
+                900 if mode is Mode.FULL else 600,
                 needs=(Need.HOSTS, Need.K3S) if name == "k3s" else (Need.HOSTS,),
                 requires=("hosts up",),
                 junit=True,
