@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from skerry import paths
+from skerry.sandbox.docker_api import Docker
 
 pytestmark = [
     pytest.mark.hosts,
@@ -50,8 +51,9 @@ def on(host: str, *command: str) -> str:
     return done.stdout.strip()
 
 
-def docker(*words: str) -> str:
-    return subprocess.run(["docker", *words], capture_output=True, text=True, check=True).stdout.strip()
+def volumes(prefix: str) -> list[str]:
+    found = Docker().call("GET", "/volumes")["Volumes"] or []
+    return [volume["Name"] for volume in found if volume["Name"].startswith(prefix)]
 
 
 def status() -> dict[str, dict[str, Any]]:
@@ -153,7 +155,7 @@ def test_what_cannot_be_is_refused_before_anything_changes(sandbox: dict[str, An
 
 
 def test_a_restarted_host_gets_its_link_back(sandbox: dict[str, Any]) -> None:
-    docker("restart", f"{NAME}-edge-1")
+    Docker().call("POST", f"/containers/{NAME}-edge-1/restart", {"t": "10"})
     assert status()["edge-1"]["link_in_force"] is False
     assert said("up")["changed"] is True
     again = status()["edge-1"]
@@ -187,8 +189,7 @@ def test_a_host_whose_definition_changes_is_made_anew_with_an_empty_disk(sandbox
         "edge-1", "sh", "-c", "awk '/MemTotal/ {print $2 / 1024}' /proc/meminfo; ls /var/lib | grep left || true"
     ).splitlines() == ["640"]
     assert inventory.read_text(encoding="utf-8") == before
-    volumes = docker("volume", "ls", "-q", "--filter", f"name={NAME}-edge-1-").splitlines()
-    assert len(volumes) == 1
+    assert len(volumes(f"{NAME}-edge-1-")) == 1
     # --limit made one host anew and knows the other one still.
     assert on("cloud-1", "hostname") == "cloud-1"
 
@@ -210,12 +211,14 @@ def test_down_leaves_nothing_behind() -> None:
     said("up", "--edge", "1", "--link", "edge-1=4g")
     address = status()["edge-1"]["address"]
     assert relays()
-    bridges = docker("network", "inspect", "-f", "{{.Id}}", NAME)[:12]
+    bridge = f"br-{Docker().call('GET', f'/networks/{NAME}')['Id'][:12]}"
+    assert Path(f"/sys/class/net/{bridge}").exists()
+    assert len(volumes(f"{NAME}-")) == 2
     assert said("down")["removed"] == [NAME]
-    assert docker("ps", "-aq", "--filter", f"label=dev.skerry.sandbox={NAME}") == ""
-    assert docker("volume", "ls", "-q", "--filter", f"name={NAME}-") == ""
-    assert docker("network", "ls", "-q", "--filter", f"name={NAME}") == ""
-    assert not Path(f"/sys/class/net/br-{bridges}").exists()
+    assert Docker().by_label("containers", f"dev.skerry.sandbox={NAME}") == []
+    assert Docker().by_label("networks", f"dev.skerry.sandbox={NAME}") == []
+    assert volumes(f"{NAME}-") == []
+    assert not Path(f"/sys/class/net/{bridge}").exists()
     assert relays() == []
     assert not STATE.exists()
     assert not (paths.state() / "inventories" / NAME).exists()

@@ -30,7 +30,6 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "ssh": (Need("openssh-client", "ssh"),),
     "sandbox": (
         Need("docker.io", "dockerd"),
-        Need("docker.io", "docker"),
         Need("mmdebstrap", "mmdebstrap"),
         Need("debian-archive-keyring", "/usr/share/keyrings/debian-archive-keyring.gpg"),
         Need("openssh-client", "ssh-keygen"),

@@ -101,14 +101,7 @@ def remove_images() -> list[str]:
     docker, gone = Docker(), []
     if engine.answers(docker):
         for image in docker.by_label("images", LABEL):
-            if not image.get("Containers", 0) > 0 and all(tag.startswith(REPOSITORY) for tag in image["RepoTags"]):
-                try:
-                    docker.call("DELETE", f"/images/{image['Id']}")
-                except SkerryError as error:
-                    if "conflict" not in error.cause.lower() and "being used" not in error.cause:
-                        raise
-                    continue
-                gone += image["RepoTags"]
-    for tar in (paths.cache() / "images").glob("*.tar"):
+            gone += [tag for tag in image["RepoTags"] or [] if tag.startswith(REPOSITORY) and docker.remove_image(tag)]
+    for tar in (paths.cache() / "images").glob("debian*.tar"):
         tar.unlink()
     return gone

@@ -151,6 +151,15 @@ class Docker:
                 Exit.FAILED,
             )
 
+    def remove_image(self, name: str) -> bool:
+        """Remove an image; False when a container still uses it, or when there is none."""
+        try:
+            return self.call("DELETE", f"/images/{quote(name, safe='')}", missing_ok=True) is not None
+        except SkerryError as error:
+            if "conflict" in error.cause:
+                return False
+            raise
+
     def remove_container(self, identity: str) -> None:
         """Kill and remove a container with its anonymous volumes."""
         self.call("DELETE", f"/containers/{identity}", {"force": "1", "v": "1"}, missing_ok=True)

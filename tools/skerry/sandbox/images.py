@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from skerry.sandbox.docker_api import Docker
 LABEL = "dev.skerry.image"
 REPOSITORY = "skerry-sandbox"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+KEPT_DAYS = 14  #: how long roots of former definitions stay after they were last imported
 #: name in inventories -> Debian's suite
 RELEASES = {"debian12": "bookworm", "debian13": "trixie"}
 #: architecture as inventories write it -> Docker's platform
@@ -217,10 +221,29 @@ def ensure(definition: Definition, docker: Docker) -> bool:
     place = paths.cache() / "images"
     place.mkdir(parents=True, exist_ok=True)
     tar = place / f"{definition.tag}.tar"
-    if not tar.exists():
-        make_root(definition, tar)
-    with tar.open("rb") as stream:
-        docker.import_image(
-            stream, REPOSITORY, definition.tag, [f"LABEL {LABEL}={definition.digest}"], ARCHITECTURES[definition.arch]
-        )
+    with (place / f".{definition.tag}.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)  # two commands that want the same image make it once
+        if not tar.exists():
+            for left in place.glob(f".{tar.name}.*"):  # of a run that was killed
+                shutil.rmtree(left)
+            make_root(definition, tar)
+            _drop_unused(place, definition, docker)
+        os.utime(tar)
+        with tar.open("rb") as stream:
+            docker.import_image(
+                stream,
+                REPOSITORY,
+                definition.tag,
+                [f"LABEL {LABEL}={definition.digest}"],
+                ARCHITECTURES[definition.arch],
+            )
     return True
+
+
+def _drop_unused(place: Path, definition: Definition, docker: Docker) -> None:
+    """Remove roots of former definitions that nobody imported for a while, and images of theirs that no host uses."""
+    oldest = time.time() - KEPT_DAYS * 86400
+    for tar in place.glob(f"{definition.release}-{definition.arch}-*.tar"):
+        if tar.name != f"{definition.tag}.tar" and tar.stat().st_mtime < oldest:
+            tar.unlink()
+            docker.remove_image(f"{REPOSITORY}:{tar.stem}")
