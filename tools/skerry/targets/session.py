@@ -9,14 +9,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from skerry.errors import Exit, SkerryError
 from skerry.probe import frames
-from skerry.targets import engines, packing
+from skerry.targets import clusters, engines, packing
 from skerry.targets.api import (
     RUNGS,
     Capability,
@@ -64,6 +64,10 @@ class ProbeSession:
         self._lost: str | None = None
         self._heard = time.monotonic()
         self._capabilities: list[Capability] | None = None
+        self._session = ""
+        self._cluster: clusters.Cluster | None = None
+        self._place: dict[str, Any] | None = None
+        self._placing = threading.Lock()
         started = start(target)
         self._process, self._errors = started.process, started.errors
         self._hello = threading.Event()
@@ -116,6 +120,7 @@ class ProbeSession:
         if operation == "hello":
             known = HostFacts.__dataclass_fields__
             self._facts = HostFacts(**{name: value for name, value in header["facts"].items() if name in known})
+            self._session = header["session"]
             self._hello.set()
             return
         if operation == "pong":
@@ -240,17 +245,34 @@ class ProbeSession:
         """See `Session.capabilities`."""
         if self._capabilities is None:
             answer = self._ask({"op": "capabilities"}, 180.0)
-            found = [self._completed(Capability(**entry)) for entry in answer["capabilities"]]
+            found = [self._completed(entry) for entry in answer["capabilities"]]
             self._capabilities = sorted(found, key=lambda entry: RUNGS.index(entry.rung))
         return self._capabilities
 
-    def _completed(self, entry: Capability) -> Capability:
-        """What the host cannot know: whether the controller has the engine's library for it."""
-        if entry.rung != "embedded" or entry.engine != "wasmtime":
-            return entry
-        library = engines.wasmtime(self.facts.arch)
-        reason = entry.reason or library.reason
-        return Capability(**{**vars(entry), "version": library.version, "available": reason is None, "reason": reason})
+    def _completed(self, fields: dict[str, Any]) -> Capability:
+        """What the host cannot know: whether the controller has the engine's library, or the cluster's kubeconfig."""
+        name = fields.pop("cluster", "")
+        entry = Capability(**fields)
+        reason, version = entry.reason, entry.version
+        if entry.rung == "embedded" and entry.engine == "wasmtime":
+            library = engines.wasmtime(self.facts.arch)
+            version, reason = library.version, reason or library.reason
+        if entry.rung == "pod" and reason is None:
+            found = clusters.cluster(name)
+            if isinstance(found, str):
+                reason = found
+            else:
+                self._cluster = found
+        return replace(entry, version=version, reason=reason, available=reason is None)
+
+    def _placement(self) -> dict[str, Any]:
+        """The session's place in the cluster; made when the first pod is wanted."""
+        with self._placing:
+            if self._place is None:
+                if self._cluster is None:
+                    raise AssertionError("a pod was planned on a host without a cluster")
+                self._place = self._cluster.place(self._session)
+            return self._place
 
     def _capability(self, key: str) -> Capability:
         for entry in self.capabilities():
@@ -286,6 +308,8 @@ class ProbeSession:
             "output_limit": spec.output_limit,
             "empty": empty,
         }
+        if spec.key.startswith("pod/"):
+            fields["placement"] = self._placement()
         if spec.key.startswith("embedded/wasmtime/"):
             library = engines.wasmtime(self.facts.arch)
             if library.path is not None:
@@ -398,6 +422,8 @@ class ProbeSession:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._place is not None and self._cluster is not None:
+            self._cluster.remove(self._session)
 
     def __enter__(self) -> Self:
         return self

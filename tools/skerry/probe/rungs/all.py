@@ -6,9 +6,10 @@ from .base import Rung
 from .container import Container
 from .embedded import Embedded
 from .native import Native
+from .pod import Pod
 from .process import Process
 
-ALL: tuple[Rung, ...] = (Native(), Embedded(), Process(), Container())
+ALL: tuple[Rung, ...] = (Native(), Embedded(), Process(), Container(), Pod())
 
 
 def find(name: str) -> Rung:

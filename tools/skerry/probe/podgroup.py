@@ -1,0 +1,51 @@
+"""The control group that the kubelet makes for a pod, found by the pod's uid, whatever driver and version made it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from .cgroups import Group, find
+
+
+class PodGroup:
+    """Looked for when the container has started; its figures are kept when it goes."""
+
+    def __init__(self) -> None:
+        self.uid = ""
+        self.version, self.root, _ = find(Path("/proc/self/mountinfo").read_text())
+        self.group: Group | None = None
+        self.peak: int | None = None
+        self.oom_kills = 0
+
+    def find(self) -> None:
+        """cgroupfs: ``kubepods/<class>/pod<uid>``; systemd: ``kubepods.slice/.../kubepods-<class>-pod<uid>.slice``."""
+        if self.root is None or not self.uid or self.group is not None:
+            return
+        names = (f"pod{self.uid}", f"pod{self.uid.replace('-', '_')}.slice")
+        for top in ("kubepods", "kubepods.slice"):
+            for directory, below, _ in os.walk(self.root / top):
+                for name in below:
+                    if name.endswith(names):
+                        relative = "/" + str(Path(directory, name).relative_to(self.root))
+                        self.group = Group(self.version, self.root, relative)
+                        return
+
+    def pids(self) -> list[int]:
+        self.find()
+        return [] if self.group is None else self.group.pids()
+
+    def last_look(self) -> None:
+        """Read what can be read before the kubelet removes it."""
+        self.find()
+        if self.group is not None:
+            self.peak = self.group.peak() or self.peak
+            self.oom_kills = max(self.oom_kills, self.group.oom_kills())
+
+    def wait_gone(self, seconds: float = 15) -> None:
+        """Until the kubelet has put the pod away, so that it does not disturb what comes next."""
+        self.find()
+        deadline = time.monotonic() + seconds
+        while self.group is not None and self.group.path.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
