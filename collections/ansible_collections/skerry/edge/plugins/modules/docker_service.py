@@ -66,6 +66,7 @@ import http.client
 import json
 import os
 import pwd
+import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -164,7 +165,8 @@ def wait(deadline, timeout):
         failed = state.get("ActiveState") == "failed"
         if failed or time.monotonic() > deadline:
             _, journal = output(["journalctl", "-u", "docker.service", "-n", "40", "--no-pager", "-o", "cat"])
-            words = [line for line in journal.splitlines() if "level=error" in line or "failed" in line.lower()]
+            lines = [line for line in journal.splitlines() if not line.startswith(("docker.service:", "Failed to"))]
+            words = [line for line in lines if re.search(r"level=(error|fatal)|failed to|unable to", line)]
             why = "ended again" if failed else f"did not answer within {timeout} s"
             raise DockerError(
                 "DOCKER_003",
@@ -221,8 +223,12 @@ def started(module):
     if not module.check_mode:
         for user in added:
             output(["usermod", "-aG", "docker", user])
+        former = noted(int(state["MainPID"])) if action == "restart" else None
         apply(state, done, action)
-        version, info = wait(time.monotonic() + module.params["timeout"], module.params["timeout"])
+        try:
+            version, info = wait(time.monotonic() + module.params["timeout"], module.params["timeout"])
+        except DockerError as error:
+            fall_back(former, error, module.params["timeout"])
         note_now(int(unit()["MainPID"]))
     else:
         version, info = answer(info=True) or ({"Version": ""}, {"Runtimes": {}})
@@ -246,6 +252,22 @@ def apply(state, done, action):
         time.sleep(0.1)
     elif action == "reload":
         systemctl("reload", "docker.service")
+
+
+def fall_back(former, error, timeout):
+    """After a restart that failed, let Docker run with what it ran with before; ends with the error in any case."""
+    if former is None:
+        raise error
+    beside = DAEMON_JSON + ".skerry-new"
+    with open(beside, "w", encoding="utf-8") as stream:
+        stream.write(json.dumps(former[0], indent=2, sort_keys=True) + "\n")
+    os.replace(beside, DAEMON_JSON)
+    systemctl("reset-failed", "docker.service")
+    systemctl("--no-block", "start", "docker.service")
+    time.sleep(0.1)
+    wait(time.monotonic() + timeout, timeout)
+    note_now(int(unit()["MainPID"]))
+    raise DockerError(error.code, f"{error.cause}; the former daemon.json is back in force", error.remedy)
 
 
 def stopped(module):
