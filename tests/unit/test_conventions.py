@@ -195,9 +195,10 @@ def test_every_module_of_ours_is_documented_and_supports_check_mode() -> None:
     assert modules
     for path in modules:
         text = path.read_text(encoding="utf-8")
-        for part in ("DOCUMENTATION", "EXAMPLES", "RETURN"):
-            assert re.search(rf"^{part} = ", text, re.MULTILINE), f"{path.name} has no {part}"
-        documentation = yaml.safe_load(re.search(r"^DOCUMENTATION = r?\"\"\"(.*?)\"\"\"", text, re.S | re.M)[1])  # type: ignore[index]
+        parts = dict(re.findall(r"^(DOCUMENTATION|EXAMPLES|RETURN) = r?\"\"\"(.*?)\"\"\"", text, re.DOTALL | re.MULTILINE))
+        assert set(parts) == {"DOCUMENTATION", "EXAMPLES", "RETURN"}, path.name
+        read_parts = {name: yaml.safe_load(part) for name, part in parts.items()}
+        documentation = read_parts["DOCUMENTATION"]
         assert documentation["module"] == path.stem
         assert documentation["description"]
         assert "options" in documentation, path.name

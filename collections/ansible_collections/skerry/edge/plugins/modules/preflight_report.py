@@ -46,7 +46,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 findings:
-  description: One line for each finding, C(host: CODE cause | remedy: ...).
+  description: 'One line for each finding: host, code, cause and remedy.'
   type: list
   elements: str
   returned: unless Python has to be installed first
