@@ -52,24 +52,11 @@ files:
   type: list
 """
 
-import glob
 import os
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-
-MARK = "# Written by Skerry's role wasm_runtime; changes are lost.\n"
-TABLE = """version = 3
-
-[plugins."io.containerd.cri.v1.runtime".containerd.runtimes."{name}"]
-  runtime_type = "io.containerd.runc.v2"
-  pod_annotations = ["run.oci.handler", "module.wasm.image/*"]
-  container_annotations = ["run.oci.handler", "module.wasm.image/*"]
-
-[plugins."io.containerd.cri.v1.runtime".containerd.runtimes."{name}".options]
-  BinaryName = "{command}"
-  SystemdCgroup = {systemd}
-"""
+from ansible_collections.skerry.edge.plugins.module_utils.containerd_drop_ins import present, wanted
 
 
 def read(path):
@@ -108,19 +95,12 @@ def main():
         supports_check_mode=True,
     )
     folder = module.params["path"]
-    systemd = "true" if module.params["systemd_cgroup"] else "false"
-    wanted = {}
-    for name, handler in module.params["handlers"].items():
-        if handler["runtime"] == "crun":
-            command = module.params["runtimes"]["crun"]["command"]
-            text = TABLE.format(name=name, command=command, systemd=systemd)
-            wanted[os.path.join(folder, name + ".toml")] = MARK + text
+    files = wanted(module.params["handlers"], module.params["runtimes"], module.params["systemd_cgroup"], folder)
     diff = []
     try:
-        ours = {path: read(path) for path in glob.glob(os.path.join(folder, "*.toml"))}
-        ours = {path: text for path, text in ours.items() if (text or "").startswith(MARK)}
-        for path in sorted(set(ours) | set(wanted)):
-            before, after = read(path), wanted.get(path)
+        ours = present(folder)
+        for path in sorted(set(ours) | set(files)):
+            before, after = read(path), files.get(path)
             if before == after:
                 continue
             header = {"before_header": path, "after_header": path}
@@ -135,7 +115,7 @@ def main():
         cause = f"cannot write {error.filename or folder}: {error.strerror}"
         remedy = f"check rights and free space of {folder}, then run again"
         module.fail_json(msg=f"WASM_002 {cause} | remedy: {remedy}", code="WASM_002", cause=cause, remedy=remedy)
-    module.exit_json(changed=bool(diff), files=sorted(wanted), diff=diff)
+    module.exit_json(changed=bool(diff), files=sorted(files), diff=diff)
 
 
 if __name__ == "__main__":

@@ -66,10 +66,10 @@ import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.skerry.edge.plugins.module_utils.docker_daemon import DockerError, complaints, output
+from ansible_collections.skerry.edge.plugins.module_utils.fact_file import section
 
 DAEMON_JSON = "/etc/docker/daemon.json"
 DROP_IN = "/etc/systemd/system/docker.service.d/skerry-proxy.conf"
-FACTS = "/etc/ansible/facts.d/skerry.fact"
 
 
 def read(path):
@@ -83,11 +83,7 @@ def read(path):
 
 def proved_runtime():
     """(name, command) of the runtime that was proved to run wasm on this host, or None."""
-    try:
-        facts = json.loads(read(FACTS) or "{}")
-        entry = facts.get("wasm_runtime", {}).get("runtimes", {}).get("crun", {})
-    except (ValueError, AttributeError):
-        return None
+    entry = section("wasm_runtime").get("runtimes", {}).get("crun", {})
     return ("crun", entry["command"]) if entry.get("proved") else None
 
 

@@ -55,6 +55,10 @@ runtimes:
   description: Names of the runtimes that it offers.
   returned: success
   type: list
+recorded:
+  description: What the fact file says of the role docker by now.
+  returned: success
+  type: dict
 done:
   description: What was done, of enable, start, reload, restart, user names added.
   returned: success
@@ -76,6 +80,7 @@ from ansible_collections.skerry.edge.plugins.module_utils.docker_daemon import (
     output,
     reload_is_enough,
 )
+from ansible_collections.skerry.edge.plugins.module_utils.fact_file import section
 
 SOCKET = "/var/run/docker.sock"
 DAEMON_JSON = "/etc/docker/daemon.json"
@@ -297,7 +302,7 @@ def main():
     except DockerError as error:
         module.fail_json(**error.as_result())
     diff = {"before": "", "after": "".join(f"{word} docker.service\n" for word in result["done"])}
-    module.exit_json(diff=diff, **result)
+    module.exit_json(diff=diff, recorded=section("docker"), **result)
 
 
 if __name__ == "__main__":

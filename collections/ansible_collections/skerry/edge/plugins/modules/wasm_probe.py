@@ -49,6 +49,14 @@ handlers:
   description: Handlers for Kubernetes' RuntimeClasses that proved runtimes offer.
   returned: always
   type: dict
+handlers_offered:
+  description: Whether containerd's drop-ins (M(skerry.edge.containerd_handlers)) are what these handlers want.
+  returned: always
+  type: bool
+recorded:
+  description: What the fact file says of the role wasm_runtime by now.
+  returned: always
+  type: dict
 systemd_cgroup:
   description: Whether containers' cgroups belong to systemd here (cgroup version 2).
   returned: always
@@ -60,6 +68,7 @@ import shutil
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.skerry.edge.plugins.module_utils import containerd_drop_ins, fact_file
 from ansible_collections.skerry.edge.plugins.module_utils.wasm_runtimes import Prober
 
 KNOWN = ("crun", "wasmedge", "wasmtime", "shim-wasmtime", "shim-wasmedge", "shim-wasmer", "shim-spin")
@@ -107,11 +116,15 @@ def main():
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     runtimes = {name: entry for name, entry in entries.items() if entry is not None}
+    handlers = handlers_of(runtimes)
+    systemd = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
     module.exit_json(
         changed=False,
         runtimes=runtimes,
-        handlers=handlers_of(runtimes),
-        systemd_cgroup=os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
+        handlers=handlers,
+        handlers_offered=containerd_drop_ins.wanted(handlers, runtimes, systemd) == containerd_drop_ins.present(),
+        recorded=fact_file.section("wasm_runtime"),
+        systemd_cgroup=systemd,
     )
 
 
