@@ -195,7 +195,7 @@ def test_every_module_of_ours_is_documented_and_supports_check_mode() -> None:
     assert modules
     for path in modules:
         text = path.read_text(encoding="utf-8")
-        parts = dict(re.findall(r"^(DOCUMENTATION|EXAMPLES|RETURN) = r?\"{3}(.*?)\"{3}", text, re.DOTALL | re.MULTILINE))
+        parts = dict(re.findall(r"^(DOCUMENTATION|EXAMPLES|RETURN) = r?\"{3}(.*?)\"{3}", text, re.S | re.M))
         assert set(parts) == {"DOCUMENTATION", "EXAMPLES", "RETURN"}, path.name
         read_parts = {name: yaml.safe_load(part) for name, part in parts.items()}
         documentation = read_parts["DOCUMENTATION"]
