@@ -80,12 +80,22 @@ def _called(node: ast.Call) -> str:
 
 
 def _arguments(node: ast.Call, first: int) -> tuple[str, str]:
-    """Cause and remedy of a call whose argument number ``first`` is the cause."""
-    named = {keyword.arg: keyword.value for keyword in node.keywords}
-    positional = dict(enumerate(node.args))
-    cause = positional.get(first) or named.get("cause")
-    remedy = positional.get(first + 1) or named.get("remedy")
-    return template(cause), template(remedy)
+    """Cause and remedy of a call whose argument number ``first`` is the cause.
+
+    Severities and exit codes between them are passed over, and so is a pattern before them.
+    """
+    named = {keyword.arg: template(keyword.value) for keyword in node.keywords}
+    texts = [template(argument) for argument in node.args[first:] if not _is_constant(argument)]
+    if len(texts) > 2 and all(texts[:3]):
+        texts = texts[1:]
+    texts += ["", ""]
+    return texts[0] or named.get("cause", ""), texts[1] or named.get("remedy", "")
+
+
+def _is_constant(node: ast.expr) -> bool:
+    """``WARNING`` or ``Exit.FAILED``: a name that stands for a value of an enumeration."""
+    name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+    return bool(name) and name == name.upper()
 
 
 def _clean(text: str) -> str:

@@ -22,8 +22,9 @@ FAMILIES = (
     "Raspberry Pi OS 12", "Raspberry Pi OS 13", "EL 9", "EL 10", "openSUSE Leap 15.6", "openSUSE Leap 16.0",
 )  # fmt: skip
 COMPONENTS = (
-    "bootstrap", "preflight", "host_tuning", "docker", "k3s server", "k3s agent", "k3s pods", "crun",
-    "wasmedge", "wasmtime", "runwasi shims", "rung native", "rung embedded", "rung process", "rung container", "rung pod",
+    "bootstrap", "preflight", "host_tuning", "docker", "k3s server", "k3s agent", "k3s pods",
+    "crun", "wasmedge", "wasmtime", "runwasi shims", "rung native", "rung embedded", "rung process",
+    "rung container", "rung pod",
 )  # fmt: skip
 #: `uname -m` and Debian's names as the table's.
 MACHINES = {
