@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -17,6 +18,8 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+k3s_source: Any = importlib.import_module("skerry.sandbox.k3s_source")
 
 
 def write_inventory(name: str, subnet: str, edges: int, variables: dict[str, Any] | None = None) -> Path:
@@ -42,6 +45,8 @@ def write_inventory(name: str, subnet: str, edges: int, variables: dict[str, Any
     for number in range(1, edges + 1):
         image = "debian12" if number % 2 else "debian13"
         hosts[f"edge-{number}"] = {"ansible_host": f"{prefix}.{20 + number}", "sandbox_image": image}
+    k3s_source.provide("amd64")
+    k3s = k3s_source.variables("amd64")
     agents: dict[str, dict[str, Any]] = {host: {} for host in hosts if host != "cloud-1"}
     groups: dict[str, Any] = {
         "skerry_servers": {"hosts": {"cloud-1": {}}},
@@ -50,7 +55,7 @@ def write_inventory(name: str, subnet: str, edges: int, variables: dict[str, Any
         "skerry_edge": {"hosts": agents},
         "skerry_sandbox": {
             "hosts": hosts,
-            "vars": {"sandbox_name": name, "sandbox_subnet": subnet, **(variables or {})},
+            "vars": {"sandbox_name": name, "sandbox_subnet": subnet, **k3s, **(variables or {})},
         },
     }
     (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
