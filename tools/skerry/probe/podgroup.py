@@ -32,6 +32,25 @@ class PodGroup:
                         self.group = Group(self.version, self.root, relative)
                         return
 
+    def of_process(self, pid: int) -> None:
+        """Where the kubelet's group is not above the container (a runtime with another driver): the container's own."""
+        if self.root is None:
+            return
+        try:
+            text = Path("/proc", str(pid), "cgroup").read_text()
+        except OSError:  # it has ended already
+            return
+        for line in text.splitlines():
+            _, controllers, relative = line.split(":", 2)
+            mine = "memory" in controllers.split(",") if self.version == 1 else not controllers
+            if mine and not (self.group is not None and relative.startswith(self.group.relative + "/")):
+                self.group = Group(self.version, self.root, relative)
+
+    def look(self) -> None:
+        """Note the peak so far: a container's own group goes with it."""
+        if self.group is not None:
+            self.peak = max(self.peak or 0, self.group.peak() or 0) or None
+
     def pids(self) -> list[int]:
         self.find()
         return [] if self.group is None else self.group.pids()
@@ -40,7 +59,7 @@ class PodGroup:
         """Read what can be read before the kubelet removes it."""
         self.find()
         if self.group is not None:
-            self.peak = self.group.peak() or self.peak
+            self.look()
             self.oom_kills = max(self.oom_kills, self.group.oom_kills())
 
     def wait_gone(self, seconds: float = 15) -> None:

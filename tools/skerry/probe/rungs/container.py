@@ -1,4 +1,5 @@
-"""A container under Docker: the module through an OCI runtime that runs wasm, the native control through runc."""
+"""A container under Docker: the module through an OCI runtime that runs wasm, the native control through the same one
+(through runc where there is none), so that the two differ in one thing."""
 
 from __future__ import annotations
 
@@ -57,6 +58,16 @@ def crun_engine(host: Host, docker: Docker) -> tuple[str | None, str, str, str |
     if engine is None:
         return None, "", "", "crun %s of this host was built without wasm" % (version.group(1) if version else "")
     return engine.group(1), _library_version(engine.group(1)), version.group(1) if version else "", None
+
+
+def control_runtime(host: Host, docker: Docker) -> tuple[str, str]:
+    """(Docker's name of the runtime that starts the native control, its version)."""
+    _, _, crun, lacking = crun_engine(host, docker)
+    if lacking is None:
+        return "crun", crun
+    said = docker.request("GET", "/version", "say its version") or {}
+    parts = {part.get("Name"): part.get("Version") for part in said.get("Components", [])}
+    return "runc", str(parts.get("runc", ""))
 
 
 def _library_version(engine: str) -> str:
@@ -247,6 +258,7 @@ class _ContainerSlot(Slot):
         if docker is None:
             raise ProbeError("RUN_021", reason or "no Docker", "run the role docker on this host")
         self.docker = docker
+        self.runtime = control_runtime(host, docker)[0] if spec.engine == "native" else "crun"
         (host.work / _USED).touch()
         self.cgroupfs = (docker.request("GET", "/info", "say what it is") or {}).get("CgroupDriver") == "cgroupfs"
         self.name = re.sub(r"[^A-Za-z0-9_.-]", "_", spec.name) or "program"
@@ -269,7 +281,7 @@ class _ContainerSlot(Slot):
             "NetworkMode": "none",
             "LogConfig": {"Type": "none"},
             "Binds": ["{}:{}".format(*pair) for pair in self.dirs],
-            "Runtime": "runc" if spec.engine == "native" else "crun",
+            "Runtime": self.runtime,
         }
         if spec.engine != "native":
             config["Annotations"] = ANNOTATION
@@ -361,14 +373,13 @@ class Container(Rung):
             ]
         try:
             engine, version, crun, lacking = crun_engine(host, docker)
-            runc = docker.request("GET", "/version", "say its version") or {}
+            control = control_runtime(host, docker)
         except ProbeError as fault:
             return [
                 capability(self.name, "native", "", "native", fault.cause),
                 capability(self.name, "wasmedge", "", "interpreter", fault.cause),
             ]
-        parts = {part.get("Name"): part.get("Version") for part in runc.get("Components", [])}
-        native = capability(self.name, "native", "", "native", via="runc {}".format(parts.get("runc", "")))
+        native = capability(self.name, "native", "", "native", via=" ".join(control).strip())
         wasm = capability(
             self.name, engine or "wasmedge", version, "interpreter", lacking, via=("crun " + crun).strip()
         )

@@ -1,4 +1,5 @@
-"""A k3s pod on this very node: the module through a RuntimeClass, the native control through runc.
+"""A k3s pod on this very node: the module through a RuntimeClass, the native control through the same one where its
+runtime is crun (which runs both), and through runc otherwise.
 
 The pod is made through the API, with a token that reaches one namespace made for this session. What happens to it is
 observed on the node: containerd's events, the container's log, the pod's control group.
@@ -55,6 +56,14 @@ def handlers(host: Host) -> dict[str, tuple[str, str, str]]:
     return found
 
 
+def control(host: Host, k3s: str) -> tuple[str | None, str]:
+    """(RuntimeClass of the native control, what starts it): wasm and native shall differ in one thing."""
+    for name, _, runtime in handlers(host).values():
+        if runtime.startswith("crun"):
+            return name, f"k3s {k3s} {name} ({runtime})"
+    return None, f"k3s {k3s} runc".strip()
+
+
 class _Run:
     """One pod from its creation to its end."""
 
@@ -108,10 +117,13 @@ class _Run:
     def _watch(self) -> None:
         """Until the runtime has put the container away: then all of its output is in the log."""
         while "delete" not in self.times:
-            tick = 0.002 if self.memory and "start" in self.times else 0.02
+            running = "start" in self.times and "exit" not in self.times
+            tick = (0.002 if self.memory else 0.005) if running else 0.02
             select.select([self.slot.events.fd], [], [], tick)
             for event in self.slot.events.read():
                 self._event(event)
+            if running:
+                self.group.look()
             if self.log is not None and not self.slot.stays:
                 self.log.read()
             self._look()
@@ -127,6 +139,7 @@ class _Run:
         if event.topic == "/tasks/start":
             self.times["start"] = event.at_ns
             self.group.find()
+            self.group.of_process(int(body.get("pid") or 0))
             self._send_input()
         elif event.topic == "/tasks/oom":
             self.result.limit = self.result.limit or "memory"
@@ -258,7 +271,8 @@ class _PodSlot(Slot):
             note.write_text(json.dumps(place))
         self.runs = 0
         self.node = str((host.section("k3s") or {}).get("node") or os.uname().nodename)
-        self.handler = None if spec.engine == "native" else handlers(host)[spec.engine][0]
+        self.wasm = spec.engine != "native"
+        self.handler = handlers(host)[spec.engine][0] if self.wasm else control(host, "")[0]
         self.name = re.sub(r"[^A-Za-z0-9_.-]", "_", spec.name) or "program"
         self.tag = f"skerry.local/run-{host.session}:{os.getpid()}"
         data = self.program().read_bytes()
@@ -307,13 +321,14 @@ class _PodSlot(Slot):
         metadata: dict[str, Any] = {"name": name, "labels": {LABEL: self.host.session}}
         if self.handler is not None:
             pod["runtimeClassName"] = self.handler
+        if self.wasm:
             metadata["annotations"] = ANNOTATION
         return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod}
 
     def once(self, take: Take, memory: bool) -> Result:
         """See `Slot.once`."""
         self.runs += 1
-        wasm = self.handler is not None
+        wasm = self.wasm
         words = Words(take) if wasm else None
         tail = bytearray()
 
@@ -356,9 +371,8 @@ class Pod(Rung):
             reason = "only root can speak to k3s's containerd"
         version = str((section or {}).get("version") or "")
         cluster = str((section or {}).get("cluster") or "")
-        found = [
-            capability(self.name, "native", "", "native", reason, via=f"k3s {version} runc".strip(), cluster=cluster)
-        ]
+        through = control(host, version)[1]
+        found = [capability(self.name, "native", "", "native", reason, via=through, cluster=cluster)]
         engines = handlers(host)
         if not engines:
             lacking = reason or "no RuntimeClass on this node was proved to run wasm"
