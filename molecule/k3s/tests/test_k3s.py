@@ -1,4 +1,4 @@
-"""The cluster as the role leaves it: nodes Ready with labels and taints, secrets kept, pods running; then taken away."""
+"""The cluster as the role leaves it: nodes Ready with labels and taints, secrets kept, pods running; then removed."""
 
 from __future__ import annotations
 

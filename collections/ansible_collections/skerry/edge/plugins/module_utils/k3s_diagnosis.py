@@ -48,7 +48,7 @@ CAUSES = (
     ),
     Known(
         "K3S_105",
-        r"(?:not authorized|401 Unauthorized|Unauthorized: invalid token|invalid token)",
+        r"^(?!.*etcd cluster member list).*(?:not authorized|401 Unauthorized|invalid token)",
         "the server refuses the token",
         "run site.yml with the first server included; a token of your own must be the same on all hosts",
     ),

@@ -5,6 +5,7 @@ Runs on hosts with Python 3.8, so it keeps to the standard library and to that v
 
 from __future__ import annotations
 
+import re
 import time
 
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError
@@ -14,6 +15,16 @@ from ansible_collections.skerry.edge.plugins.module_utils.k3s_host import UNITS,
 
 #: Restarts of the unit after which a final cause ends the wait; the first ones may be due to a server that is late.
 ENOUGH_RESTARTS = 2
+
+
+def attempts(journal):
+    """The journal in pieces, one for each start of k3s; what lies before the first start is left out."""
+    return re.split(r"(?m)^(?=.*msg=\"?Starting k3s )", journal)[1:] or [journal]
+
+
+def ended_attempts(journal):
+    """The starts that are over: all but the last."""
+    return attempts(journal)[:-1]
 
 
 class Wait:
@@ -37,24 +48,27 @@ class Wait:
             return False, error.cause
 
     def hopeless(self):
-        """The known cause that waiting cannot mend, once the unit has failed often enough; else None."""
+        """The final cause that the last two starts both ended with, else None: a late server fails a start or two."""
         state = self.unit.show()
         restarts = int(state.get("NRestarts") or 0)
         if state.get("ActiveState") != "failed" and restarts < ENOUGH_RESTARTS:
             return None
-        found = diagnose(self.unit.journal())
-        return found if found and found[0].final else None
+        found = [diagnose(text) for text in ended_attempts(self.unit.journal())[-2:]]
+        if len(found) < 2 or not all(found) or found[0][0] is not found[1][0]:
+            return None
+        return found[1] if found[1][0].final else None
 
     def failure(self, reason, found=None):
         """The error to end with."""
         journal = self.unit.journal()
-        found = found or diagnose(journal)
+        recent = "\n".join(attempts(journal)[-2:])
+        found = found or diagnose(recent)
         if found:
             known, cause = found
             return K3sError(known.code, f"{self.name}: {cause}", known.remedy)
         return K3sError(
             "K3S_100",
-            f"node {self.name} is not Ready: {reason}; its last words:\n{last_words(journal)}",
+            f"node {self.name} is not Ready: {reason}; its last words:\n{last_words(recent)}",
             f"read the whole journal: journalctl -u {self.unit.name}",
         )
 
