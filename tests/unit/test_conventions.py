@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -319,6 +320,15 @@ def test_every_test_can_fail() -> None:
                 if not calls & helpers and not any(call.startswith(words) for call in calls):
                     harmless.append(f"{name}:{function.lineno}: {function.name}")
     assert not harmless, harmless
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_says_what_it_prints(script: Path) -> None:
+    if "__main__" not in script.read_text(encoding="utf-8"):
+        pytest.skip("a module of the other scripts")
+    done = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.strip().splitlines()) > 2
 
 
 # Documents -----------------------------------------------------------------------------------------------------------
