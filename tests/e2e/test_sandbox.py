@@ -56,8 +56,8 @@ def volumes(prefix: str) -> list[str]:
     return [volume["Name"] for volume in found if volume["Name"].startswith(prefix)]
 
 
-def status() -> dict[str, dict[str, Any]]:
-    done = skerry("status", "--name", NAME, "--json")
+def status(*words: str) -> dict[str, dict[str, Any]]:
+    done = skerry("status", "--name", NAME, "--json", *words)
     assert done.returncode in (0, 1), done.stderr
     answer = json.loads(done.stdout)
     assert (done.returncode == 0) is answer["well"]
@@ -144,7 +144,6 @@ def test_what_cannot_be_is_refused_before_anything_changes(sandbox: dict[str, An
     for words, code in (
         (("ssh", "edge-9", "--name", NAME), "SANDBOX_018"),
         (("up", "--name", NAME, "--link", "edge-1=warp"), "SANDBOX_020"),
-        (("up", "--name", NAME, "--link", "edge-9=4g"), "SANDBOX_014"),
         (("up", "--edge", "1"), "SANDBOX_013"),
     ):
         done = skerry(*words)
@@ -156,7 +155,7 @@ def test_what_cannot_be_is_refused_before_anything_changes(sandbox: dict[str, An
 
 def test_a_restarted_host_gets_its_link_back(sandbox: dict[str, Any]) -> None:
     Docker().call("POST", f"/containers/{NAME}-edge-1/restart", {"t": "10"})
-    assert status()["edge-1"]["link_in_force"] is False
+    assert status("--no-measure")["edge-1"]["link_in_force"] is False
     assert said("up")["changed"] is True
     again = status()["edge-1"]
     assert again["link_in_force"] is True
@@ -209,7 +208,7 @@ def relays() -> list[str]:
 def test_down_leaves_nothing_behind() -> None:
     """Last: takes down what the other tests used (the fixture's own down finds nothing, which is no failure)."""
     said("up", "--edge", "1", "--link", "edge-1=4g")
-    address = status()["edge-1"]["address"]
+    address = status("--no-measure")["edge-1"]["address"]
     assert relays()
     bridge = f"br-{Docker().call('GET', f'/networks/{NAME}')['Id'][:12]}"
     assert Path(f"/sys/class/net/{bridge}").exists()
