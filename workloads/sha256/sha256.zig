@@ -1,7 +1,6 @@
 //! Prints the SHA-256 of each file named on the command line, in the form of sha256sum: "<hex>  <name>". The name is
 //! the file's own, without directories: what is printed does not depend on where a rung puts the files. Files are streamed in pieces: memory does not grow with them. Exit codes: 0, 1 (a file failed), 2 (no file named).
 const std = @import("std");
-const builtin = @import("builtin");
 const Sha256 = std.crypto.hash.sha2.Sha256;
 
 /// One read: large enough that host calls cost little beside the hashing, small beside an edge host's memory.
@@ -22,7 +21,7 @@ pub fn main(init: std.process.Init) !u8 {
     }
     var code: u8 = 0;
     for (args[1..]) |name| {
-        const digest = hashFile(init, name) catch |reason| {
+        const digest = hashFile(init.io, name) catch |reason| {
             try err.interface.print("sha256: {s}: {t}\n", .{ name, reason });
             try err.interface.flush();
             code = 1;
@@ -34,30 +33,13 @@ pub fn main(init: std.process.Init) !u8 {
     return code;
 }
 
-const Place = struct { dir: std.Io.Dir, path: []const u8 };
-
-/// Where a path is: WASI knows no root, only directories that were opened beforehand, of which the longest that the
-/// path lies in is right; elsewhere it is the path itself.
-fn locate(init: std.process.Init, path: []const u8) Place {
-    var best: Place = .{ .dir = std.Io.Dir.cwd(), .path = path };
-    if (builtin.os.tag != .wasi) return best;
-    for (init.preopens.map.keys()) |name| {
-        const inside = std.mem.cutPrefix(u8, path, std.mem.trimEnd(u8, name, "/")) orelse continue;
-        if (inside.len < 2 or inside[0] != '/' or inside.len > best.path.len) continue;
-        const resource = init.preopens.get(name) orelse continue;
-        if (resource == .dir) best = .{ .dir = resource.dir, .path = std.mem.trimStart(u8, inside, "/") };
-    }
-    return best;
-}
-
-fn hashFile(init: std.process.Init, name: []const u8) ![Sha256.digest_length]u8 {
-    const place = locate(init, name);
-    const file = try place.dir.openFile(init.io, place.path, .{});
-    defer file.close(init.io);
+fn hashFile(io: std.Io, name: []const u8) ![Sha256.digest_length]u8 {
+    const file = try std.Io.Dir.cwd().openFile(io, name, .{});
+    defer file.close(io);
     var hash = Sha256.init(.{});
     var buffer: [piece]u8 = undefined;
     while (true) {
-        const got = file.readStreaming(init.io, &.{&buffer}) catch |reason| switch (reason) {
+        const got = file.readStreaming(io, &.{&buffer}) catch |reason| switch (reason) {
             error.EndOfStream => break,
             else => return reason,
         };

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -48,7 +49,8 @@ def check_options(options: Options) -> Options:
     for rung in options.rungs:
         if rung not in RUNGS:
             raise SkerryError("BENCH_001", f"no rung is called {rung!r}", f"there are: {', '.join(RUNGS)}")
-    if options.samples < 1 or options.memory_samples < 0 or options.warmups < 1 or options.budget <= 0:
+    least = min(options.samples, options.warmups, options.memory_samples + 1)
+    if least < 1 or options.budget <= 0 or (options.minutes or 1) <= 0:
         raise SkerryError("BENCH_002", "samples, warm-ups and budget must be above zero", "give larger numbers")
     return replace(options, seed=options.seed or secrets.randbelow(2**31 - 1) + 1)
 
@@ -90,14 +92,14 @@ def conduct(targets: Sequence[Target], names: list[str] | None, options: Options
         recorder = Recorder(run)
         bench = Bench(sessions, workloads, builds, options, recorder, view)
         interrupted = False
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            bench.prepare()
-            bench.warm_up()
-            bench.sample()
+            bench.run()
         except KeyboardInterrupt:
             interrupted = True
             view.note("stopping; what was measured is kept")
         finally:
+            signal.signal(signal.SIGTERM, before)
             place = recorder.finish(interrupted)
     analysis = analyse(run, recorder.rows)
     page.write(analysis, place / "report.html")

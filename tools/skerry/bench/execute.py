@@ -1,4 +1,8 @@
-"""Takes the samples. Hosts that share a machine are measured one at a time; other machines go on beside them."""
+"""Takes the samples. Hosts that share a machine are measured one at a time; other machines go on beside them.
+
+The run goes workload by workload, so that a small host need keep only one workload ready on all its rungs; steps are
+taken within a workload only, and within one all hosts and rungs are mixed.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,23 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from skerry.bench import plan
-from skerry.bench.metadata import DATA, fault_record
 from skerry.bench.plan import Options, Slot
 from skerry.bench.recorder import Recorder
 from skerry.bench.results import EMPTY, Combination, FaultRecord, HostRecord, Kind, SampleRow
+from skerry.bench.specs import Specs
 from skerry.errors import SkerryError
-from skerry.targets.api import RunSpec, Sample, SampleSpec, Session
-from skerry.workloads import inputs
-from skerry.workloads.build import MACHINES, Built
+from skerry.report.analysis import RUNGS
+from skerry.targets.api import Sample, Session
+from skerry.workloads.build import Built
 from skerry.workloads.manifest import Workload
 
-#: A run may take this many times its warm-up before it counts as hung.
-PATIENCE = 10.0
+#: Share of a run's minutes that samples may fill; the rest is for preparing.
+_SAMPLING = 0.6
+#: Seconds that a Ctrl-C waits for the samples under way before the connections are closed under them.
+_PATIENCE = 8.0
 
 
 class View:
@@ -40,10 +46,7 @@ class View:
 
 @dataclass
 class Bench:
-    """One run over open sessions.
-
-    Call `prepare`, `warm_up`, `sample`, in this order. ``stop`` ends each of them after the samples that are under way.
-    """
+    """One run over open sessions. ``stop`` ends it after the samples that are under way."""
 
     sessions: Mapping[str, Session]
     workloads: Sequence[Workload]
@@ -54,41 +57,28 @@ class Bench:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self._by_name = {workload.name: workload for workload in self.workloads}
-        self._built = {(built.workload, built.target): built for built in self.builds}
+        self._specs = Specs(self.sessions, self.workloads, self.builds, self.options)
         self._combinations: dict[str, Combination] = {}
-        self._timeouts: dict[str, float] = {}
-        self._first: dict[str, tuple[float, bool]] = {}  # seconds of the first run, whether a limit ended it
+        self._first: dict[str, Sample] = {}
         self._wall: dict[str, float] = {}
         self._lost: set[str] = set()
         self._lock = threading.Lock()
 
-    # -- what is run ---------------------------------------------------------------------------------------------
+    def run(self) -> None:
+        """The whole run: every workload, prepared, warmed up, sampled, released.
 
-    def _spec(self, one: Combination, memory: bool = False) -> SampleSpec:
-        session = self.sessions[one.host]
-        workload = self._by_name[self.workloads[0].name if one.workload == EMPTY else one.workload]
-        target = "wasm" if one.payload == "wasm" else MACHINES.get(session.facts.arch, session.facts.arch)
-        built = self._built[(workload.name, target)]
-        key = f"{one.rung}/{one.engine}/{one.mode}"
-        timeout = self._timeouts.get(one.id, self.options.budget)
-        if one.workload == EMPTY:
-            return SampleSpec(RunSpec(key, built.sha256, name=EMPTY, timeout=timeout), empty=True)
-        size = workload.sizes["small" if one.size == "small" else "full"]
-        files = ((f"{DATA}/{size.file.name}", size.file.sha256),) if size.file else ()
-        run = RunSpec(key, built.sha256, tuple(workload.arguments(DATA)), name=workload.name, files=files,
-                      stdin_digest=size.stdin.sha256 if size.stdin else None, timeout=timeout)
-        return SampleSpec(run, memory=memory)
-
-    def _upload(self, one: Combination) -> None:
-        session = self.sessions[one.host]
-        workload = self._by_name.get(one.workload, self.workloads[0])
-        target = "wasm" if one.payload == "wasm" else MACHINES.get(session.facts.arch, session.facts.arch)
-        session.put(self._built[(workload.name, target)].path)
-        size = workload.sizes["small" if one.size == "small" else "full"]
-        for wanted in (size.file, size.stdin):
-            if wanted is not None:
-                session.put(inputs.materialise(wanted))
+        Raises:
+            KeyboardInterrupt: after the samples under way have ended.
+        """
+        self._ask()
+        names = [workload.name for workload in self.workloads]
+        random.Random(self.options.seed ^ 2).shuffle(names)
+        if self.options.floors:
+            self._share_time(names, before=True)
+            self._block(EMPTY)
+        self._share_time(names, before=False)
+        for name in names:
+            self._block(name)
 
     # -- bookkeeping ---------------------------------------------------------------------------------------------
 
@@ -97,13 +87,18 @@ class Bench:
             self._combinations[one.id] = one
             self.recorder.run.combinations = sorted(self._combinations.values(), key=lambda entry: entry.id)
 
+    def _live(self, workload: str) -> list[Combination]:
+        """Combinations of a workload that can be sampled."""
+        return [one for one in self._combinations.values()
+                if one.workload == workload and one.fault is None and one.planned and one.host not in self._lost]
+
     def _host(self, name: str) -> HostRecord:
         return next(host for host in self.recorder.run.hosts if host.name == name)
 
     def _lose(self, name: str, error: SkerryError) -> None:
         """A host is gone: its remaining samples are left out, which the record says."""
         with self._lock:
-            if name in self._lost:
+            if name in self._lost or self.stop.is_set():
                 return
             self._lost.add(name)
             record = self._host(name)
@@ -112,33 +107,38 @@ class Bench:
             self.recorder.run.failures += 1
         self.view.note(f"{name} was lost: {error.code} {error.cause}")
 
-    def _give_up(self, one: Combination, fault: FaultRecord) -> None:
-        """A combination cannot be measured although its host has the rung: a failure, shown with its reason."""
+    def _trouble(self, one: Combination, error: SkerryError) -> None:
+        """Either the host is gone (TARGET_...), or this combination cannot be measured though its host has the rung."""
+        if error.code.startswith("TARGET_"):
+            self._lose(one.host, error)
+            return
+        fault = FaultRecord(code=error.code, cause=error.cause, remedy=error.remedy)
         self._replace(one.model_copy(update={"planned": 0, "memory_planned": 0, "fault": fault}))
         with self._lock:
             self.recorder.run.failures += 1
         self.view.note(f"{one.host} {one.rung} {one.engine} {one.workload}: {fault.code} {fault.cause}")
 
-    def _alive(self, error: SkerryError) -> bool:
-        """Whether the session still stands after an error (TARGET_... means that the host is gone)."""
-        return not error.code.startswith("TARGET_")
+    def _key(self, one: Combination, workload: str, size: str) -> str:
+        return plan.identity(one.host, f"{one.rung}/{one.engine}/{one.mode}", one.version, workload, size)
 
-    # -- phases --------------------------------------------------------------------------------------------------
-
-    def _each_host(self, work: Callable[[str], None], names: Iterable[str]) -> None:
-        """Run ``work`` on hosts at once."""
-        with ThreadPoolExecutor(max_workers=16) as pool:
-            self._wait([pool.submit(work, name) for name in names])
+    # -- at once, and one at a time ------------------------------------------------------------------------------
 
     def _wait(self, futures: list[Future[None]]) -> None:
         try:
             wait(futures)
         except KeyboardInterrupt:
             self.stop.set()
-            wait(futures)
+            if wait(futures, timeout=_PATIENCE).not_done:
+                for session in self.sessions.values():
+                    session.close()
             raise
         for future in futures:
             future.result()
+
+    def _each_host(self, work: Callable[[str], None], names: Iterable[str]) -> None:
+        """Work on hosts at once: for what is not measured."""
+        with ThreadPoolExecutor(max_workers=16) as pool:
+            self._wait([pool.submit(work, name) for name in names])
 
     def _each_machine(self, slots: Sequence[Slot], work: Callable[[Combination, Kind], None]) -> None:
         """Work through slots in their order, machines beside each other, hosts of one machine one at a time."""
@@ -156,34 +156,32 @@ class Bench:
                 try:
                     work(one, slot.kind)
                 except SkerryError as error:
-                    if self._alive(error):
-                        self._give_up(one, FaultRecord(code=error.code, cause=error.cause, remedy=error.remedy))
-                    else:
-                        self._lose(one.host, error)
+                    self._trouble(one, error)
 
         with ThreadPoolExecutor(max_workers=max(1, len(machines))) as pool:
             self._wait([pool.submit(follow, mine) for mine in machines.values()])
 
-    def _make_ready(self, host: str, wanted: Sequence[Combination]) -> None:
+    def _with_all(self, wanted: Sequence[Combination], work: Callable[[Combination], None]) -> None:
+        """Do something with combinations, hosts at once, one at a time on each."""
+        by_host: dict[str, list[Combination]] = defaultdict(list)
         for one in wanted:
-            if self.stop.is_set() or host in self._lost:
-                return
-            try:
-                self._upload(one)
-                self.sessions[host].prepare(self._spec(one))
-                if one.memory_planned:
-                    self.sessions[host].prepare(self._spec(one, memory=True))
-            except SkerryError as error:
-                if self._alive(error):
-                    self._give_up(one, FaultRecord(code=error.code, cause=error.cause, remedy=error.remedy))
-                else:
-                    self._lose(host, error)
-            self.view.step(host, f"prepared {one.rung} {one.engine} {one.workload}")
+            by_host[one.host].append(one)
 
-    def prepare(self) -> None:
-        """Ask every host what it can do, and do all that is not measured: uploads, compilation, images."""
-        found: dict[str, list[Combination]] = {}
+        def on(host: str) -> None:
+            for one in by_host[host]:
+                if self.stop.is_set() or host in self._lost:
+                    return
+                try:
+                    work(one)
+                except SkerryError as error:
+                    self._trouble(one, error)
 
+        self._each_host(on, by_host)
+
+    # -- the run's parts -----------------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        """What every host can do, and what it cannot."""
         def ask(host: str) -> None:
             try:
                 capabilities = self.sessions[host].capabilities()
@@ -192,119 +190,132 @@ class Bench:
                 return
             able, missing = plan.combinations(host, capabilities, self.workloads, self.options)
             with self._lock:
-                found[host] = able
                 self.recorder.run.missing.extend(missing)
-
-        self._each_host(ask, self.sessions)
-        self.recorder.run.missing.sort(key=lambda entry: (entry.host, entry.rung, entry.engine, entry.mode))
-        for able in found.values():
             for one in able:
                 self._replace(one)
-        self.view.phase("preparing", sum(len(able) for able in found.values()))
-        self._each_host(lambda host: self._make_ready(host, found[host]), found)
+
+        self._each_host(ask, self.sessions)
+        order = {rung: at for at, rung in enumerate(RUNGS)}
+        self.recorder.run.missing.sort(key=lambda one: (one.host, order.get(one.rung, 9), one.engine, one.mode))
         self.recorder.save()
 
-    def warm_up(self) -> None:
-        """Run everything before it counts; the first runs decide about inputs and numbers of samples."""
-        live = [one for one in self._combinations.values() if one.fault is None]
-        self.view.phase("warming up", len(live) * self.options.warmups)
-        self._warm(live, 1)
-        small = self._shrink()
-        if small:
-            self.view.phase("warming up the small inputs", 2 * len(small))
-            by_host: dict[str, list[Combination]] = defaultdict(list)
-            for one in small:
-                by_host[one.host].append(one)
-            self._each_host(lambda host: self._make_ready(host, by_host[host]), by_host)
-            self._warm([self._combinations[one.id] for one in small], 1)
-        live = [one for one in self._combinations.values() if one.fault is None and one.planned]
+    def _share_time(self, names: Sequence[str], before: bool) -> None:
+        """Find the budget for each combination when the run's minutes are given."""
+        if self.options.minutes is None:
+            return
+        by_machine: dict[str, list[float]] = defaultdict(list)
+        for one in self._combinations.values():
+            if one.workload == EMPTY and not before:
+                continue
+            asked = one.wanted + one.memory_planned + self.options.warmups
+            each = 1e9 if before else self._wall.get(self._key(one, EMPTY, "full"), 0.5)
+            by_machine[self._host(one.host).machine].append(each * asked)
+        share = _SAMPLING if before else _SAMPLING * len(names) / (len(names) + 1)
+        levels = [plan.fill(needs, 60 * self.options.minutes * share) for needs in by_machine.values()]
+        self.options = replace(self.options, budget=round(min(levels, default=self.options.budget), 2))
+        self.recorder.run.budget_seconds = self.options.budget
+
+    def _block(self, workload: str) -> None:
+        """One workload on every host and rung."""
+        if workload != EMPTY:
+            self._choose_sizes(workload)
+        live = self._live(workload)
+        self.view.phase(f"{workload}: preparing", len(live))
+        self._with_all(live, self._make_ready)
+        live = self._live(workload)
+        self.view.phase(f"{workload}: warming up", len(live))
+        self._warm([one for one in live if one.id not in self._first], 1)
         # A combination that is slow has its budget for samples, not for warming up again and again.
-        quick = [one for one in live if self._wall.get(one.id, 0.0) * 10 <= self.options.budget]
+        quick = [one for one in self._live(workload) if self._wall.get(one.id, 0.0) * 10 <= self.options.budget]
         self._warm(quick, self.options.warmups - 1)
-        for one in live:
-            now = self._combinations[one.id]
-            if now.fault is None:
-                self._replace(plan.with_budget(now, self._wall.get(one.id, 0.0), self.options.budget))
+        for one in self._live(workload):
+            self._replace(plan.with_budget(one, self._wall.get(one.id, 0.0), self.options.budget))
+        slots = plan.schedule(self._live(workload), self.options.seed)
+        self.view.phase(f"{workload}: sampling", len(slots))
+        self._each_machine(slots, self._take)
+        self._with_all(live, lambda one: self.sessions[one.host].release(self._specs.spec(one)))
         self.recorder.save()
+
+    def _make_ready(self, one: Combination) -> None:
+        self._specs.upload(one)
+        self.sessions[one.host].prepare(self._specs.spec(one))
+        self.view.step(one.host, f"prepared {one.rung} {one.engine}")
 
     def _warm(self, live: Sequence[Combination], times: int) -> None:
         slots = [Slot(one.id, "warm-up") for one in live] * max(0, times)
         random.Random(self.options.seed ^ 1).shuffle(slots)
         self._each_machine(slots, self._take)
 
-    def _shrink(self) -> list[Combination]:
-        """Replace full inputs by small ones where they are too slow, in whole groups and with their controls."""
-        slow: dict[tuple[str, str, str, str, str], float] = {}
-        for name, (seconds, limited) in self._first.items():
-            one = self._combinations[name]
-            empty = plan.identity(one.host, f"{one.rung}/{one.engine}/{one.mode}", one.version, EMPTY, "full")
-            floor = self._first.get(empty, (0.0, False))[0]
-            if self._has_small(one) and plan.too_slow_for_full(seconds, limited, floor, self.options.budget):
-                slow[plan.group(one)] = max(seconds, slow.get(plan.group(one), 0.0))
-        shrunk_at = {(host, workload) for host, workload, *_ in slow}
-        made = []
-        for one in list(self._combinations.values()):
-            control = one.payload == "native" and (one.host, one.workload) in shrunk_at
-            took = slow.get(plan.group(one))
-            if one.fault is not None or (took is None and not control):
-                continue
-            if took is not None:
-                why = (f"small input: a full one took {took:.3g} s or more on one of its rungs, and "
-                       f"{plan.LEAST_FULL_RUNS} runs must fit the budget of {self.options.budget:g} s")
-                self._replace(one.model_copy(update={"planned": 0, "memory_planned": 0, "decision": why}))
-            else:
-                why = "small input as well: the control of combinations that have it only"
-            name = plan.identity(one.host, f"{one.rung}/{one.engine}/{one.mode}", one.version, one.workload, "small")
-            small = one.model_copy(update={"id": name, "size": "small", "decision": why})
-            self._replace(small)
-            made.append(small)
-        return made
+    def _choose_sizes(self, workload: str) -> None:
+        """Run the full input once on the lowest rung of each engine; where it is too slow, its whole ladder (and the
+        controls that are compared with it) take the small one."""
+        lowest: dict[tuple[str, str, str, str, str], Combination] = {}
+        for one in sorted(self._live(workload), key=lambda entry: RUNGS.index(entry.rung)):
+            if one.payload == "wasm" and self._specs.has_small(one):
+                lowest.setdefault(plan.group(one), one)
+        if not lowest:
+            return
+        self.view.phase(f"{workload}: trying the full input", len(lowest))
+        self._with_all(list(lowest.values()), self._make_ready)
+        self._warm([one for one in lowest.values() if self._combinations[one.id].fault is None], 1)
+        slow: dict[tuple[str, str, str, str, str], str] = {}
+        for key, one in lowest.items():
+            first = self._first.get(one.id)
+            empty = self._first.get(self._key(one, EMPTY, "full"))
+            floor = empty.run_seconds if empty else 0.0
+            limited = first is not None and first.limit == "timeout"
+            if first and plan.too_slow_for_full(first.run_seconds, limited, floor, self.options.budget):
+                slow[key] = (f"small input: the full one took {first.run_seconds:.3g} s{' or more' if limited else ''} "
+                             f"on the rung {one.rung}, and {plan.LEAST_FULL_RUNS} runs of it must fit the budget of "
+                             f"{self.options.budget:g} s")
+                self._with_all([one], lambda gone: self.sessions[gone.host].release(self._specs.spec(gone)))
+        for one in self._live(workload):
+            if one.payload == "wasm" and plan.group(one) in slow:
+                self._shrink(one, slow[plan.group(one)])
+        self._size_controls(workload)
 
-    def sample(self) -> None:
-        """Take the samples that count, in the order of the schedule."""
-        slots = plan.schedule(list(self._combinations.values()), self.options.seed)
-        self.view.phase("sampling", len(slots))
-        self._each_machine(slots, self._take)
+    def _shrink(self, one: Combination, why: str) -> None:
+        if one.id in self._first:  # what was tried stays in the record
+            self._replace(one.model_copy(update={"planned": 0, "memory_planned": 0, "decision": why}))
+        else:
+            with self._lock:
+                del self._combinations[one.id]
+        name = self._key(one, one.workload, "small")
+        self._replace(one.model_copy(update={"id": name, "size": "small", "decision": why}))
+
+    def _size_controls(self, workload: str) -> None:
+        """Native controls with the sizes of what they are compared with."""
+        for host in self.sessions:
+            mine = [one for one in self._live(workload) if one.host == host]
+            sizes = plan.sizes_of_controls(mine)
+            for one in (entry for entry in mine if entry.payload == "native"):
+                if "full" not in sizes[one.rung]:
+                    with self._lock:
+                        del self._combinations[one.id]
+                if "small" in sizes[one.rung]:
+                    why = "small input: the control of modules that have it"
+                    name = self._key(one, workload, "small")
+                    self._replace(one.model_copy(update={"id": name, "size": "small", "decision": why}))
 
     # -- one sample ----------------------------------------------------------------------------------------------
 
     def _take(self, one: Combination, kind: Kind) -> None:
         before = time.monotonic()
-        sample = self.sessions[one.host].sample(self._spec(one, memory=kind == "memory"))
+        sample = self.sessions[one.host].sample(self._specs.spec(one, memory=kind == "memory"))
         wall = time.monotonic() - before
-        failure = self._judge(one, sample)
+        failure = self._specs.judge(one, sample)
         first = one.id not in self._first
         if first:
-            self._first[one.id] = (sample.run_seconds, sample.limit == "timeout")
-            self._timeouts[one.id] = max(self.options.budget, PATIENCE * sample.run_seconds)
-            if sample.limit == "timeout" and one.size == "full" and self._has_small(one):
+            self._first[one.id] = sample
+            if sample.limit == "timeout" and one.size == "full" and self._specs.has_small(one):
                 failure = None  # the answer to a question, not a failure: the small input is taken instead
         self._wall[one.id] = wall if kind != "memory" else max(wall, self._wall.get(one.id, 0.0))
         row = self.recorder.add(_row(one, kind, sample, failure))
         if row.failure:
             self.view.note(f"{one.host} {one.rung} {one.engine} {one.workload}: {row.failure}")
         if sample.fault is not None and first:
-            self._give_up(one, fault_record(sample.fault))
-        self.view.step(one.host, f"{one.rung} {one.engine} {one.workload} {sample.run_seconds * 1000:.3g} ms")
-
-    def _has_small(self, one: Combination) -> bool:
-        workload = self._by_name.get(one.workload)
-        return workload is not None and "small" in workload.sizes
-
-    def _judge(self, one: Combination, sample: Sample) -> str | None:
-        """None for a good sample, else what is wrong with it."""
-        if sample.fault is not None:
-            return f"{sample.fault.code} {sample.fault.cause}"
-        if sample.limit is not None:
-            return f"ended by its limit: {sample.limit}"
-        if sample.trap is not None or sample.exit_code != 0:
-            how = f"trap: {sample.trap}" if sample.trap is not None else f"exit code {sample.exit_code}"
-            return f"{how} {sample.stderr_tail[-200:]}".strip()
-        if one.workload == EMPTY:
-            return None
-        size = self._by_name[one.workload].sizes["small" if one.size == "small" else "full"]
-        right = sample.stdout_digest == size.expected_sha256
-        return None if right else f"wrong output: {sample.stdout_bytes} bytes with digest {sample.stdout_digest[:16]}"
+            raise SkerryError(sample.fault.code, sample.fault.cause, sample.fault.remedy)
+        self.view.step(one.host, f"{one.rung} {one.engine} {sample.run_seconds * 1000:.3g} ms")
 
 
 def _row(one: Combination, kind: Kind, sample: Sample, failure: str | None) -> SampleRow:

@@ -130,4 +130,5 @@ def new_run(options: Options, command: list[str], inventory: Path | None) -> Run
         memory_samples=options.memory_samples,
         warmups=options.warmups,
         budget_seconds=options.budget,
+        minutes=options.minutes,
     )

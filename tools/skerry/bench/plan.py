@@ -14,6 +14,8 @@ from skerry.workloads.manifest import Workload
 LEAST_SAMPLES = 3
 #: The full input is given up when this many runs of it would not fit the budget.
 LEAST_FULL_RUNS = 5
+#: Seconds: no budget is made smaller than this.
+LEAST_BUDGET = 1.0
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Options:
     """How much is measured.
 
     ``budget`` is seconds of sampling for each combination, its overhead included. ``every_mode``: also those compile
-    modes of an engine that are not the default of their rung. ``seed`` 0: one is drawn.
+    modes of an engine that are not the default of their rung. ``seed`` 0: one is drawn. ``minutes``: how long the
+    whole run may take; the budget is then found from what the rungs cost.
     """
 
     samples: int = 20
@@ -32,6 +35,7 @@ class Options:
     rungs: tuple[str, ...] = RUNGS
     floors: bool = True
     every_mode: bool = False
+    minutes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -113,14 +117,40 @@ def with_budget(one: Combination, seconds_each: float, budget: float) -> Combina
 def too_slow_for_full(seconds: float, limited: bool, floor: float, budget: float) -> bool:
     """Whether a first run of the full input says that the small one must do.
 
-    ``floor`` is what an empty program takes there: where it is most of the time, a smaller input would not help.
+    ``floor`` is what an empty program takes there, which a smaller input would not make shorter.
     """
-    return limited or (seconds * LEAST_FULL_RUNS > budget and seconds > 2 * floor)
+    return limited or (seconds - floor) * LEAST_FULL_RUNS > budget
+
+
+def fill(needs: Sequence[float], seconds: float) -> float:
+    """The budget for each combination when all together may take ``seconds``: the level at which the sum of
+    min(need, level) is ``seconds`` (water filling), so that what quick ones leave over goes to slow ones."""
+    left, waiting = seconds, sorted(needs)
+    for at, need in enumerate(waiting):
+        level = left / (len(waiting) - at)
+        if need > level:
+            return max(level, LEAST_BUDGET)
+        left -= need
+    return max(seconds, LEAST_BUDGET)
 
 
 def group(one: Combination) -> tuple[str, str, str, str, str]:
     """Combinations that must have the same input, or no step could be taken between them."""
     return (one.host, one.workload, *one.series)
+
+
+def sizes_of_controls(host_combinations: Sequence[Combination]) -> dict[str, set[str]]:
+    """For each rung the sizes of input that its native control needs: in container and pod those of the modules there,
+    and on the lowest rung all that are in use on the host."""
+    found: dict[str, set[str]] = {"native": set()}
+    for one in host_combinations:
+        if one.payload == "wasm":
+            found["native"].add(one.size)
+            found.setdefault(one.rung, set()).add(one.size)
+    for rung in ("native", "container", "pod"):
+        found[rung] = found.get(rung) or {"full"}
+        found["native"] |= found[rung]
+    return found
 
 
 def _spread(slots: list[list[Slot]], name: str, kind: Kind, count: int) -> None:

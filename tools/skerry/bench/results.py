@@ -175,7 +175,11 @@ class Run(_Model):
     memory_samples: int
     warmups: int
     budget_seconds: float
-    order: str = "rounds: every combination once a round, in an order drawn anew from the seed"
+    minutes: float | None = None
+    order: str = (
+        "the empty program first, then workload by workload; for each, all hosts and rungs in rounds, every "
+        "combination once a round, in an order drawn anew from the seed"
+    )
     hosts: list[HostRecord] = []
     workloads: list[WorkloadRecord] = []
     combinations: list[Combination] = []

@@ -26,6 +26,9 @@ def bench(
         float, typer.Option("--budget", help="Seconds for each combination; a slow one gets fewer samples, and the "
                             "small input where it has one. Both are recorded.")
     ] = 20.0,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="How long the whole run may take, about: finds the budget.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the order; drawn and recorded otherwise.")] = 0,
     every_mode: Annotated[
         bool, typer.Option("--every-mode", help="Compile modes beside each engine's default ones as well.")
@@ -47,13 +50,14 @@ def bench(
     from skerry.targets import inventory as hosts
 
     options = Options(samples, memory_samples, warmups, budget, seed, tuple(rung) if rung else api.RUNGS,
-                      every_mode=every_mode)
+                      every_mode=every_mode, minutes=minutes)
     command = ["./skerry", "bench", "-i", str(inventory)]
     for name, values in (("--on", [on] if on else []), ("--workload", workload or []), ("--rung", rung or [])):
         for value in values:
             command += [name, value]
-    command += ["--samples", str(samples), "--memory-samples", str(memory_samples), "--warmups", str(warmups),
-                "--budget", f"{budget:g}", *(["--every-mode"] if every_mode else [])]
+    command += ["--samples", str(samples), "--memory-samples", str(memory_samples), "--warmups", str(warmups)]
+    command += ["--budget", f"{budget:g}"] if minutes is None else ["--minutes", f"{minutes:g}"]
+    command += ["--every-mode"] if every_mode else []
     with Live() as view:
         outcome = conduct(hosts.read([str(inventory)], on), workload, options, command, inventory, view)
     if as_json:

@@ -51,7 +51,9 @@ class Toolchain:
         if language == "c":
             static = [] if target == "wasm" else ["-static"]
             return [*self.command, "cc", *where, "-O2", "-s", *static, "-o", output, *sources]
-        flags = ["-O", "ReleaseFast", "-fstrip", "-fsingle-threaded"]
+        # With libc, for its way from a path to a preopened directory: runtimes name those directories differently
+        # (WasmEdge calls /data "data"), and wasi-libc knows it.
+        flags = ["-lc", "-O", "ReleaseFast", "-fstrip", "-fsingle-threaded"]
         return [*self.command, "build-exe", sources[0], *where, *flags, f"-femit-bin={output}"]
 
     def environment(self, target: str) -> dict[str, str]:
