@@ -153,6 +153,17 @@ def test_what_cannot_be_is_refused_before_anything_changes(sandbox: dict[str, An
     assert said("up")["changed"] is False
 
 
+def test_addresses_of_another_network_are_refused(sandbox: dict[str, Any], tmp_path: Path) -> None:
+    mine = (Path(sandbox["inventory"]) / "hosts.yml").read_text(encoding="utf-8")
+    (tmp_path / "hosts.yml").write_text(mine.replace(f"sandbox_name: {NAME}", f"sandbox_name: {NAME}-2"))
+    (tmp_path / "group_vars").symlink_to(Path(sandbox["inventory"]) / "group_vars")
+    playbook = ["ansible-playbook", str(paths.root() / "playbooks" / "sandbox_up.yml"), "-i", str(tmp_path)]
+    done = subprocess.run(playbook, capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 2
+    assert "SANDBOX_023" in done.stdout
+    assert "| remedy: set another sandbox_subnet" in done.stdout
+
+
 def test_a_restarted_host_gets_its_link_back(sandbox: dict[str, Any]) -> None:
     Docker().call("POST", f"/containers/{NAME}-edge-1/restart", {"t": "10"})
     assert status("--no-measure")["edge-1"]["link_in_force"] is False

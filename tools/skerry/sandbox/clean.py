@@ -7,6 +7,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from skerry.errors import Exit, SkerryError
 from skerry.sandbox import emulation, engine, keys, limits, linking, logins, machine
 from skerry.sandbox.docker_api import Docker
 from skerry.sandbox.prepare import SANDBOX_LABEL, check_owner
@@ -26,8 +27,19 @@ def remove_volumes(docker: Docker, prefixes: list[str]) -> None:
 
 
 def remove(sandbox: Sandbox, chosen: list[str], docker: Docker, check: bool) -> dict[str, Any]:
-    """Remove ``chosen`` hosts; ``changed`` tells whether there was anything. With ``check`` nothing is removed."""
+    """Remove ``chosen`` hosts; ``changed`` tells whether there was anything. With ``check`` nothing is removed.
+
+    Raises:
+        SkerryError: SANDBOX_011 (another inventory's sandbox), SANDBOX_024 (the engine does not run).
+    """
     if not engine.answers(docker):
+        if sandbox.state.exists():
+            raise SkerryError(
+                "SANDBOX_024",
+                f"Docker Engine does not run, and the sandbox {sandbox.name!r} was up: what is left of it cannot be removed",
+                "start the engine (sudo systemctl start docker, or: skerry sandbox up), then take the sandbox down",
+                Exit.PREREQUISITE,
+            )
         return {"changed": False, "msg": "Docker Engine does not run: there are no hosts"}
     check_owner(sandbox, docker)
     label = f"{SANDBOX_LABEL}={sandbox.name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -50,6 +51,26 @@ def check_owner(sandbox: Sandbox, docker: Docker) -> None:
             )
 
 
+def check_network(sandbox: Sandbox, docker: Docker) -> None:
+    """The sandbox's addresses must be nobody else's.
+
+    Raises:
+        SkerryError: SANDBOX_023 names the Docker network that has them.
+    """
+    for network in docker.call("GET", "/networks"):
+        for part in (network.get("IPAM") or {}).get("Config") or []:
+            subnet = part.get("Subnet", "")
+            if network["Name"] == sandbox.name or "." not in subnet:
+                continue
+            if sandbox.subnet.overlaps(ipaddress.IPv4Network(subnet, strict=False)):
+                raise SkerryError(
+                    "SANDBOX_023",
+                    f"the addresses of sandbox {sandbox.name!r} ({sandbox.subnet}) belong to Docker's network "
+                    f"{network['Name']!r} ({subnet})",
+                    "set another sandbox_subnet (and ansible_host of its hosts), or remove that network",
+                )
+
+
 def _remove_outdated(sandbox: Sandbox, wanted: dict[str, str], docker: Docker) -> bool:
     """Remove containers whose definition changed, and those of hosts that left the inventory; with their volumes."""
     gone = []
@@ -88,6 +109,7 @@ def prepare(sandbox: Sandbox, chosen: Iterable[str]) -> dict[str, Any]:
     changed = engine.ensure()
     docker = Docker()
     check_owner(sandbox, docker)
+    check_network(sandbox, docker)
     machine.note_sysctls()
     hosts = [sandbox.hosts[name] for name in chosen]
     kinds = sorted({(host.image, host.arch) for host in hosts})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry.errors import Exit, SkerryError
-from skerry.sandbox import linking, links, measure, spec
+from skerry.sandbox import engine, linking, links, measure, spec
 from skerry.sandbox.docker_api import Docker
 from skerry.sandbox.spec import Host, Sandbox
 
@@ -142,7 +142,7 @@ def _one(sandbox: Sandbox, host: Host, docker: Docker, measured: bool) -> HostSt
 def collect(sandbox: Sandbox, measured: bool) -> list[HostStatus]:
     """All hosts of a sandbox; ``measured`` sends packets over every host's link (a few seconds)."""
     docker = Docker()
-    if not docker.ping():
+    if not engine.answers(docker):
         raise SkerryError(
             "SANDBOX_002", "Docker Engine does not run: there are no hosts", "skerry sandbox up", Exit.PREREQUISITE
         )
