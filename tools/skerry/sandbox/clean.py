@@ -36,7 +36,7 @@ def remove(sandbox: Sandbox, chosen: list[str], docker: Docker, check: bool) -> 
         if sandbox.state.exists():
             raise SkerryError(
                 "SANDBOX_024",
-                f"Docker Engine does not run, and the sandbox {sandbox.name!r} was up: what is left of it cannot be removed",
+                f"Docker Engine does not run; what is left of the sandbox {sandbox.name!r} cannot be removed",
                 "start the engine (sudo systemctl start docker, or: skerry sandbox up), then take the sandbox down",
                 Exit.PREREQUISITE,
             )
