@@ -121,10 +121,24 @@ def test_the_deadline_brings_the_diagnosis() -> None:
 
 
 def test_a_cause_that_waiting_cannot_mend_ends_the_wait_early() -> None:
-    fake = Fake(journal=LINES["K3S_101"], restarts=3)
+    start = 'time="x" level=info msg="Starting k3s agent v1.35.0+k3s3"\n'
+    fake = Fake(journal=(start + LINES["K3S_101"] + "\n") * 2 + start, restarts=3)
     with pytest.raises(K3sError, match="K3S_101 n: k3s does not know the key tls-san"):
         fake.poll(300)
     assert fake.now < 10
+
+
+def test_one_failed_start_is_not_enough() -> None:
+    start = 'time="x" level=info msg="Starting k3s agent v1.35.0+k3s3"\n'
+    fake = Fake(journal=start + LINES["K3S_101"] + "\n" + start, restarts=3, ready_after=100)
+    assert fake.poll(300) == pytest.approx(30.0)
+
+
+def test_what_an_earlier_life_of_the_host_said_is_not_told() -> None:
+    start = 'time="x" level=info msg="Starting k3s agent v1.35.0+k3s3"\n'
+    old = (start + LINES["K3S_102"] + "\n") * 3
+    with pytest.raises(K3sError, match="K3S_119"):
+        Fake(journal=old + (start + LINES["K3S_119"] + "\n") * 2).poll(1)
 
 
 def test_a_cause_that_may_pass_does_not() -> None:
