@@ -37,6 +37,8 @@ ASKED: dict[str, Any] = {
 @pytest.mark.parametrize("release", sorted(RELEASES))
 def test_hosts_of_every_family_pass_all_checks(tmp_path: Path, release: str, support: Any) -> None:
     host = tree(tmp_path, release)
+    if release == "raspios13":
+        put(tmp_path, "/proc/sys/kernel/arch", "aarch64\n")
     put(tmp_path, "/proc/config.gz", "")
     names = [option for options, _modules in FEATURES.values() for option in options]
     (tmp_path / "proc/config.gz").write_bytes(gzip.compress("".join(f"CONFIG_{name}=y\n" for name in names).encode()))
@@ -48,7 +50,8 @@ def test_hosts_of_every_family_pass_all_checks(tmp_path: Path, release: str, sup
     assert [finding.message() for finding in findings if finding.code not in disk] == []
     label = {"debian12": "Debian 12", "ubuntu2404": "Ubuntu 24.04", "raspios13": "Raspberry Pi OS 13"}
     label |= {"alma9": "EL 9", "rocky10": "EL 10", "leap156": "openSUSE Leap 15.6"}
-    support("preflight", label[release], "amd64", "rendered", "a tree of its files passes all checks")
+    arch = "arm64" if release == "raspios13" else "amd64"
+    support("preflight", label[release], arch, "rendered", "a tree of its files passes all checks")
 
 
 ROUTE = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n" + (

@@ -12,9 +12,10 @@ from ansible_collections.skerry.edge.plugins.module_utils import tuning_parts as
 from ansible_collections.skerry.edge.plugins.module_utils import tuning_sysctl as sysctl
 from ansible_collections.skerry.edge.plugins.module_utils.host import Host
 from ansible_collections.skerry.edge.plugins.module_utils.tuning_state import JOURNAL, Context, TuningError
+from ansible_collections.skerry.edge.plugins.modules import tuning
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.hosts.trees import put, tree
+from unit.hosts.trees import RELEASES, put, tree
 
 ROOT = Path(__file__).resolve().parents[3]
 CHAINS = [
@@ -124,6 +125,70 @@ def test_a_file_read_later_that_wins_is_noted(root: Path) -> None:
     assert [note for note in raise_all(root).notes if "99-site.conf" in note] == [
         "99-site.conf sets kernel.panic = 5 and wins at the next boot"
     ]
+
+
+WISH: dict[str, Any] = {
+    "sysctl": True,
+    "sysctl_extra": {"net.ipv4.tcp_keepalive_time": 600},
+    "sysctl_skip": ["kernel.panic"],
+    "modules": ["overlay"],
+    "limits": {"soft": 65536, "hard": 1048576},
+    "journald": {"use_mb": 0, "storage": "auto", "settings": {}},
+    "time": {"servers": ["192.0.2.5"]},
+    "swap": {"policy": "off", "swappiness": "10"},
+    "cmdline": {"file": "", "arguments": ["cgroup_memory=1", "cgroup_enable=memory"]},
+    "firewall": True,
+    "openings": [],
+}
+CELLS = {
+    "debian12": ("Debian 12", "amd64"),
+    "ubuntu2404": ("Ubuntu 24.04", "amd64"),
+    "raspios13": ("Raspberry Pi OS 13", "arm64"),
+    "alma9": ("EL 9", "amd64"),
+    "rocky10": ("EL 10", "amd64"),
+    "leap156": ("openSUSE Leap 15.6", "amd64"),
+}
+
+
+@pytest.mark.parametrize("release", sorted(RELEASES))
+def test_every_family_is_tuned_unchanged_the_second_time_and_undone(
+    tmp_path: Path, release: str, monkeypatch: pytest.MonkeyPatch, support: Any
+) -> None:
+    """All parts together on the files of a host of each family; only its commands are missing here."""
+    monkeypatch.setattr(Host, "run", lambda *_argv, **_more: (0, "", ""))
+    tree(tmp_path, release, device="179:2" if release == "raspios13" else "8:1")
+    kernel(tmp_path, fs__inotify__max_user_instances="128", kernel__panic="0", net__ipv4__tcp_keepalive_time="7200")
+    put(tmp_path, "/etc/fstab", "/dev/root / ext4 defaults 0 1\n/swapfile none swap sw 0 0\n")
+    put(tmp_path, "/proc/swaps", "Filename Type Size Used Priority\n/swapfile file 1 0 -2\n")
+    if release == "raspios13":
+        pi(tmp_path)
+    before = everything(tmp_path)
+
+    def run(work: Any) -> tuple[Context, dict[str, Any]]:
+        fresh = context(tmp_path)
+        answer: dict[str, Any] = work(fresh, WISH)
+        fresh.save()
+        return fresh, answer
+
+    _first, answer = run(tuning.tune)
+    assert answer["reboot"] == (release == "raspios13")
+    assert value(tmp_path, "kernel.panic") == "0"
+    assert value(tmp_path, "net.ipv4.tcp_keepalive_time") == "600"
+    journal = (tmp_path / parts.JOURNALD_FILE.lstrip("/")).read_text()
+    assert ("Storage=volatile" in journal) == (release == "raspios13")
+    put(tmp_path, "/proc/swaps", "Filename Type Size Used Priority\n")
+    second, _answer = run(tuning.tune)
+    assert second.changes == []
+    undone, _answer = run(tuning.untune)
+    undone.drop_journal()
+    put(tmp_path, "/proc/swaps", "Filename Type Size Used Priority\n/swapfile file 1 0 -2\n")
+    assert everything(tmp_path) == before
+    support("host_tuning", *CELLS[release], "rendered", "a tree of its files is tuned and put back")
+
+
+def everything(root: Path) -> dict[str, str]:
+    """Content of all files, kernel values without their line's end."""
+    return {str(path.relative_to(root)): path.read_text().strip() for path in root.rglob("*") if path.is_file()}
 
 
 @given(current=st.integers(0, 2**40), wanted=st.integers(0, 2**40))
