@@ -162,7 +162,7 @@ def apply_swap(context: Context, policy: str, swappiness: int | None) -> None:
     if swappiness is not None:
         context.write(SWAPPINESS_FILE, f"{HEADER}vm.swappiness = {swappiness}\n", then="swappiness")
     if policy == "zram":
-        context.write(ZRAM_FILE, f"{HEADER}[zram0]\nzram-size = ram / 2\ncompression-algorithm = zstd\n", then="zram")
+        context.write(ZRAM_FILE, f"{HEADER}[zram0]\nzram-size = ram / 2\ncompression-algorithm = zstd\n")
     if policy in ("off", "zram"):
         _end_disk_swap(context)
 
@@ -308,7 +308,6 @@ def finish(context: Context) -> None:
     commands = {
         "daemon-reload": ("systemctl", "daemon-reload"),
         "swappiness": ("sysctl", "-q", "-p", SWAPPINESS_FILE),
-        "zram": ("systemctl", "daemon-reload"),
     }
     if context.check:
         return
