@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -90,10 +93,28 @@ def _fits(kind: str, value: Any) -> bool:
         "float": _number(value, float),
         # Ansible splits a string at its commas, and reads key=value pairs: both are meant so.
         "list": isinstance(value, list | str),
-        "dict": isinstance(value, dict) or (isinstance(value, str) and ("=" in value or value.startswith("{"))),
+        "dict": isinstance(value, dict) or (isinstance(value, str) and _is_mapping_text(value)),
     }
     # Vaulted and templated members, raw, json, bits and the like: Ansible's own business.
     return checks.get(kind, True)
+
+
+def _is_mapping_text(text: str) -> bool:
+    """Whether Ansible reads a string as a mapping: JSON or a Python literal in braces, or key=value pairs."""
+    if text.startswith("{"):
+        try:
+            return isinstance(ast.literal_eval(text), dict)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return _is_json_mapping(text)
+    fields = [part for part in re.split(r"[,\s]+", text) if part]
+    return bool(fields) and all("=" in part for part in fields)
+
+
+def _is_json_mapping(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def _number(value: Any, kind: type[int] | type[float]) -> bool:

@@ -217,6 +217,8 @@ class Runner:
             if before is None or before.outcome is not Outcome.PASSED:
                 self._report(Result(stage, Outcome.NOT_RUN, 0.0, f"{name} did not succeed"))
                 return
+        for need in stage.wants:
+            self._unmet(need)  # installs it where it can
         running = Running(stage)
         self._running.append(running)
         running.start()

@@ -41,6 +41,7 @@ class Stage:
     Attributes:
         commands: run one after another, all of them, also when one fails.
         deadline: seconds for all commands together; then the stage is ended and has failed.
+        wants: provided where possible; tests of the stage that miss it skip themselves.
         together: may run at the same time as other such stages.
         requires: stages that must have passed.
         always: runs at the end whatever happened, once any stage of ``cleans`` was started.
@@ -51,6 +52,7 @@ class Stage:
     commands: tuple[tuple[str, ...], ...]
     deadline: float
     needs: tuple[Need, ...] = ()
+    wants: tuple[Need, ...] = ()
     together: bool = False
     requires: tuple[str, ...] = ()
     always: bool = False
@@ -161,9 +163,11 @@ def plan(mode: Mode, only: Sequence[str] = (), keep: bool = False) -> list[Stage
         only: keep those named (a role's name stands for its scenario), with what they require.
         keep: use hosts that are up, and leave them up: for the inner loop.
     """
-    stages = [*_static(), _pytest("unit", "tests/unit", 240, "-n", "2", "--timeout=120")]
+    mine = {"SKERRY_TEST_MODE": mode.value}
+    stages = [*_static(), _pytest("unit", "tests/unit", 240, "-n", "2", "--timeout=120", environment=mine)]
     if mode is not Mode.QUICK:
-        stages.append(_pytest("integration", "tests/integration", 900, "--timeout=300", needs=(Need.BROWSER,)))
+        stages.append(_pytest("integration", "tests/integration", 900, "--timeout=300", wants=(Need.BROWSER,),
+                              environment=mine))
         stages += _hosts(mode, keep)
     if not only:
         return stages
