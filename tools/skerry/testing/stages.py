@@ -106,7 +106,7 @@ def _static() -> list[Stage]:
 
 def _pytest(name: str, target: str, deadline: float, *extra: str, **more: object) -> Stage:
     report = folder() / "junit" / f"{name.replace(' ', '-')}.xml"
-    command = _tool("-m", "pytest", target, "-q", "--color=no", f"--junitxml={report}", *extra)
+    command = _tool("-m", "pytest", target, "-q", "--color=no", "--durations=12", f"--junitxml={report}", *extra)
     return Stage(name, (command,), deadline, junit=True, **more)  # type: ignore[arg-type]
 
 
