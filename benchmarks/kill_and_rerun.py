@@ -1,6 +1,6 @@
 """Kills runs of site.yml, runs them again, and looks whether they converge.
 
-    .venv/bin/python benchmarks/kill_and_rerun.py boundaries [--first 1] [--last N]
+    .venv/bin/python benchmarks/kill_and_rerun.py boundaries [--first 1] [--last N] [--step 1]
     .venv/bin/python benchmarks/kill_and_rerun.py moments [--count 20] [--seed 1]
 
 boundaries: one bare host; the controller is killed (SIGKILL, whole process group) just before task 1, then a new run
@@ -23,15 +23,17 @@ from pathlib import Path
 from hosts import ROOT, playbook, provision, sandbox, write_inventory
 
 SUBNET = "10.213.89.0/24"
+LOG = ROOT / ".skerry" / "benchmarks" / "killed.log"  # what the last run printed
 
 
 def start(inventory: Path, extra: list[str], **environment: str) -> subprocess.Popen[bytes]:
     """site.yml as a process group of its own."""
+    LOG.parent.mkdir(parents=True, exist_ok=True)
     return subprocess.Popen(
         ["ansible-playbook", str(ROOT / "site.yml"), "-i", str(inventory), *extra],
         env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=LOG.open("wb"),
+        stderr=subprocess.STDOUT,
         cwd=ROOT,
         start_new_session=True,
     )
@@ -48,20 +50,20 @@ def converges(inventory: Path, extra: list[str]) -> str:
     return ""
 
 
-def boundaries(first: int, last: int, extra: list[str]) -> int:
+def boundaries(first: int, last: int, step: int, extra: list[str]) -> int:
     inventory = write_inventory("skerry-kill", SUBNET, 1)
     callbacks = {
         "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests" / "plugins" / "callback"),
         "ANSIBLE_CALLBACKS_ENABLED": "kill_at",
     }
     with sandbox(inventory):
-        for number in range(first, last + 1):
+        for number in range(first, last + 1, step):
             started = time.monotonic()
             ended = start(inventory, extra, SKERRY_KILL_AT_TASK=str(number), **callbacks).wait()
             print(f"before task {number:>3}: exit {ended:>4} after {time.monotonic() - started:5.1f} s", flush=True)
             if ended >= 0:  # not killed: it came to its end by itself
                 break
-        wrong = converges(inventory, extra) if ended <= 0 else f"a run after kills ended with {ended}"
+        wrong = converges(inventory, extra) if ended <= 0 else f"a run after kills ended with {ended}: see {LOG}"
     print("converged" if not wrong else f"DID NOT CONVERGE: {wrong}")
     return int(bool(wrong))
 
@@ -72,7 +74,7 @@ def moments(count: int, seed: int, extra: list[str]) -> int:
     with sandbox(inventory):
         started = time.monotonic()
         if start(inventory, extra).wait() != 0:
-            sys.exit("the first run, without any kill, failed: nothing to learn from kills")
+            sys.exit(f"the first run, without any kill, failed: see {LOG}")
         whole = time.monotonic() - started
         print(f"a first run takes {whole:.1f} s; seed {seed}")
         bad = 0
@@ -97,13 +99,14 @@ def main() -> None:
     parser.add_argument("what", choices=["boundaries", "moments"])
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--last", type=int, default=200)
+    parser.add_argument("--step", type=int, default=1, help="2: every other boundary, and so on")
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("-e", "--extra-vars", action="append", default=[])
     asked = parser.parse_args()
     extra = [word for pair in asked.extra_vars for word in ("-e", pair)]
     if asked.what == "boundaries":
-        sys.exit(boundaries(asked.first, asked.last, extra))
+        sys.exit(boundaries(asked.first, asked.last, asked.step, extra))
     sys.exit(moments(asked.count, asked.seed, extra))
 
 
