@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -14,6 +15,13 @@ import pytest
 from kubernetes import client, config
 
 from skerry import paths
+from skerry.images import write_image
+
+sys.path.insert(0, str(paths.root() / "collections"))
+from ansible_collections.skerry.edge.plugins.module_utils.wasm_runtimes import (
+    OUTPUT,
+    SPEAKING_MODULE,
+)
 
 ROOT = paths.root()
 INVENTORY = ROOT / "molecule" / "inventory"
@@ -141,6 +149,37 @@ def test_a_pod_runs_on_this_host(host, support):
     finally:
         kubectl(server, "delete", "pod", f"pause-{name}", "--now", "--wait=false")
     support.ran(host, "k3s pods", "a pod of an imported image ran")
+
+
+def test_a_wasm_pod_runs_where_its_runtime_was_proved(host, support, tmp_path):
+    handlers = facts(host)["runtime_classes"]
+    if "crun-wasm" not in handlers:
+        pytest.skip("no wasm handler was proved on this host (role wasm_runtime)")
+    write_image(tmp_path / "probe.tar", "docker.io/skerry/probe:1", {"/probe.wasm": SPEAKING_MODULE}, ["/probe.wasm"])
+    text, place = base64.b64encode((tmp_path / "probe.tar").read_bytes()).decode(), "/tmp/skerry-probe.tar"
+    host.check_output(
+        f"echo {text} | base64 -d > {place} && k3s ctr --namespace k8s.io images import {place}; rm {place}"
+    )
+    name, server = f"wasm-{name_of(host)}", host.get_host(f"ssh://{SERVER}", ssh_config=_ssh_config(), sudo=True)
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "annotations": {"module.wasm.image/variant": "compat"}},
+        "spec": {
+            "runtimeClassName": "crun-wasm",
+            "nodeSelector": {"kubernetes.io/hostname": name_of(host)},
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "containers": [{"name": "probe", "image": "docker.io/skerry/probe:1", "imagePullPolicy": "Never"}],
+        },
+    }
+    server.run(f"k3s kubectl --cache-dir=/tmp/kubectl-cache apply -f - <<'EOF'\n{json.dumps(pod)}\nEOF")
+    try:
+        kubectl(server, "wait", f"pod/{name}", "--for=jsonpath='{.status.phase}'=Succeeded", "--timeout=90s")
+        assert kubectl(server, "logs", name) == OUTPUT.strip()
+    finally:
+        kubectl(server, "delete", "pod", name, "--now", "--wait=false")
+    support.ran(host, "k3s wasm pods", "a wasm pod ran through a RuntimeClass")
 
 
 def _ssh_config():
