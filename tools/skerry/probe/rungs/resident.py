@@ -71,7 +71,13 @@ class Resident:
         if self.pid == 0:
             self._start()
         result = Result(started_ns=time.monotonic_ns())
-        self.link.sendall(b"g")
+        try:
+            self.link.sendall(b"g")
+        except BrokenPipeError:  # ended between two samples: a host out of memory takes it first
+            self.close()
+            self._start()
+            result = Result(started_ns=time.monotonic_ns())
+            self.link.sendall(b"g")
         answer, first = self._wait(result, take)
         end = time.monotonic_ns()
         result.seconds = (end - result.started_ns) / 1e9
