@@ -304,4 +304,4 @@ def test_tokens_are_in_no_log(own_hosts: OwnHosts, tmp_path: Path) -> None:
     assert code.startswith("K3S_")
     assert SECRET in own_hosts.on("good", "cat /etc/rancher/k3s/* /var/lib/rancher/k3s/server/* 2>/dev/null || true")
     own_hosts.on("good", f"! journalctl --no-pager | grep -F -e {SECRET} -e {SECRET[::-1]}")
-    playbook("reset.yml", inventory, "-e", "skerry_reset_confirm=true")
+    playbook("reset.yml", inventory, "-e", '{"skerry_reset_confirm": true, "skerry_reset_parts": ["k3s"]}')
