@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 from .cgroups import Group, find
@@ -61,10 +60,3 @@ class PodGroup:
         if self.group is not None:
             self.look()
             self.oom_kills = max(self.oom_kills, self.group.oom_kills())
-
-    def wait_gone(self, seconds: float = 15) -> None:
-        """Until the kubelet has put the pod away, so that it does not disturb what comes next."""
-        self.find()
-        deadline = time.monotonic() + seconds
-        while self.group is not None and self.group.path.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)

@@ -104,7 +104,8 @@ class _Run:
             if self.log is not None:
                 self.log.close()
             slot.kube.delete(f"{base}/{self.name}", "delete the pod")
-            self.group.wait_gone()
+            if slot.stays and self.log is not None:
+                wait_gone(self.log.path.parent.parent)
         return result
 
     def _output(self, stream: str, data: bytes) -> None:
@@ -205,6 +206,9 @@ class _Run:
             waiting = (container.get("state") or {}).get("waiting") or {}
             if waiting.get("reason") in _HOPELESS:
                 said = f"{waiting['reason']}: {waiting.get('message', '')}"
+            over = (container.get("state") or {}).get("terminated") or {}
+            if over.get("reason") in ("StartError", "ContainerCannotRun"):
+                said = f"{over['reason']}: {over.get('message', '')}"
         conditions = {entry["type"]: entry for entry in status.get("conditions") or []}
         scheduled = conditions.get("PodScheduled", {})
         if scheduled.get("reason") == "Unschedulable" and now - begun > 5:
@@ -245,6 +249,13 @@ class _Run:
         for value, source in ((result.cgroup_peak_bytes, "cgroup"), (result.pss_bytes, "pss")):
             if value and result.memory_bytes is None:
                 result.memory_bytes, result.memory_source = value, source
+
+
+def wait_gone(folder: Path, seconds: float = 20.0) -> None:
+    """Until the kubelet has put a pod away, its log's folder last, so that it does not disturb the next sample."""
+    deadline = time.monotonic() + seconds
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def _stamp(at: Any) -> int:
