@@ -9,17 +9,20 @@ The aim is a 95th percentile of 0.15 ms from "go" to the end. The native program
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
-
-from skerry.report import stats, units  # noqa: E402
-from skerry.targets import open_session  # noqa: E402
-from skerry.targets.api import RunSpec, SampleSpec  # noqa: E402
-from skerry.targets.inventory import this_machine  # noqa: E402
-from skerry.workloads import build, manifest  # noqa: E402
+stats: Any = importlib.import_module("skerry.report.stats")
+units: Any = importlib.import_module("skerry.report.units")
+targets: Any = importlib.import_module("skerry.targets")
+api: Any = importlib.import_module("skerry.targets.api")
+inventory: Any = importlib.import_module("skerry.targets.inventory")
+build: Any = importlib.import_module("skerry.workloads.build")
+manifest: Any = importlib.import_module("skerry.workloads.manifest")
 
 AIM = 0.15e-3
 
@@ -32,11 +35,11 @@ def main() -> int:
     hello = manifest.load_all(["hello"])[0]
     found: dict[str, list[float]] = {}
     phases: dict[str, list[float]] = {}
-    with open_session(this_machine()) as session:
+    with targets.open_session(inventory.this_machine()) as session:
         specs = {}
         for key, target in (("embedded/wasmtime/aot", "wasm"), ("native/native/native", build.own_architecture())):
             digest = session.put(build.build_one(hello, target).path)
-            specs[key] = SampleSpec(RunSpec(key, digest, name="hello"))
+            specs[key] = api.SampleSpec(api.RunSpec(key, digest, name="hello"))
             session.prepare(specs[key])
         for turn in range(count + 5):
             for key, spec in specs.items():

@@ -7,19 +7,22 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import random
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
-
-from skerry.report import stats, units  # noqa: E402
-from skerry.targets import open_sessions  # noqa: E402
-from skerry.targets.api import RunSpec, SampleSpec  # noqa: E402
-from skerry.targets.inventory import read, this_machine  # noqa: E402
-from skerry.workloads import build, manifest  # noqa: E402
+stats: Any = importlib.import_module("skerry.report.stats")
+units: Any = importlib.import_module("skerry.report.units")
+targets: Any = importlib.import_module("skerry.targets")
+api: Any = importlib.import_module("skerry.targets.api")
+inventory: Any = importlib.import_module("skerry.targets.inventory")
+build: Any = importlib.import_module("skerry.workloads.build")
+manifest: Any = importlib.import_module("skerry.workloads.manifest")
 
 
 def main() -> int:
@@ -29,7 +32,8 @@ def main() -> int:
     parser.add_argument("--samples", type=int, default=30)
     options = parser.parse_args()
     wasm = build.build_one(manifest.load_all(["hello"])[0], "wasm").path
-    sessions, faults = open_sessions(read([options.inventory]) if options.inventory else [this_machine()])
+    hosts = inventory.read([options.inventory]) if options.inventory else [inventory.this_machine()]
+    sessions, faults = targets.open_sessions(hosts)
     for name, fault in faults.items():
         print(f"{name}: {fault.code} {fault.cause}", file=sys.stderr)
     specs = {}
@@ -38,7 +42,7 @@ def main() -> int:
             digest = session.put(wasm)
             for one in session.capabilities():
                 if one.available:
-                    specs[(name, one.key)] = SampleSpec(RunSpec(one.key, digest, name="empty"), empty=True)
+                    specs[(name, one.key)] = api.SampleSpec(api.RunSpec(one.key, digest, name="empty"), empty=True)
                     session.prepare(specs[(name, one.key)])
         found: dict[tuple[str, str], list[float]] = defaultdict(list)
         for turn in range(options.samples + 1):
