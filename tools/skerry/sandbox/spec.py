@@ -110,7 +110,7 @@ def parse(name: str, subnet: str, state: str, hosts: Mapping[str, Mapping[str, A
         network = ipaddress.IPv4Network(subnet)
     except ValueError as error:
         raise _bad(f"sandbox_subnet is {subnet!r}: {error}", "write it like 10.213.77.0/24") from error
-    made = {host: _host(host, raw, network) for host, raw in sorted(hosts.items())}
+    made = {host: _host(host, raw, network) for host, raw in hosts.items()}
     owners: dict[str, str] = {}
     for host in made.values():
         if other := owners.get(host.address):
