@@ -166,7 +166,7 @@ def plan(mode: Mode, only: Sequence[str] = (), keep: bool = False) -> list[Stage
     mine = {"SKERRY_TEST_MODE": mode.value}
     stages = [*_static(), _pytest("unit", "tests/unit", 240, "-n", "2", "--timeout=120", environment=mine)]
     if mode is not Mode.QUICK:
-        stages.append(_pytest("integration", "tests/integration", 900, "--timeout=300", wants=(Need.BROWSER,),
+        stages.append(_pytest("integration", "tests/integration", 1200, "--timeout=300", wants=(Need.BROWSER,),
                               environment=mine))
         stages += _hosts(mode, keep)
     if not only:
