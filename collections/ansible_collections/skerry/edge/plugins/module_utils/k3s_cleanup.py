@@ -6,12 +6,14 @@ keeps to the standard library and to that version's syntax.
 
 from __future__ import annotations
 
+import errno
 import glob
 import ipaddress
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -233,6 +235,14 @@ def other_containerd(table):
         re.search(r"(?:^|/)(?:containerd|dockerd)\s*(?:\s|$)", command) and "/rancher/k3s/" not in command
         for _parent, command in table.values()
     )
+
+
+def nobody_listens(path):
+    """Whether a socket was left behind by a process that is gone."""
+    if not os.path.exists(path):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(path) == errno.ECONNREFUSED
 
 
 def clean_cgroups(base="/sys/fs/cgroup"):

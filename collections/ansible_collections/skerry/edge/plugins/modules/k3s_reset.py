@@ -76,6 +76,8 @@ PARENTS = (
     "/usr/libexec/kubernetes",
     "/var/lib/rancher",
     "/etc/rancher",
+    "/run/nri",
+    "/run/netns",
     host.OUR_CONTAINERD_DIR,
     "/etc/skerry",
 )
@@ -164,7 +166,9 @@ class Reset:
         """Remove files, then the directories that are empty now."""
         units = [host.UNIT_DIR + "/" + name + ".service" for name in host.UNITS.values()]
         # containerd makes these wherever it runs; another one of the host may need them.
-        shared = [] if cleanup.other_containerd(cleanup.processes()) else ["/run/containerd", "/run/nri"]
+        shared = [] if cleanup.other_containerd(cleanup.processes()) else ["/run/containerd"]
+        if cleanup.nobody_listens("/run/nri/nri.sock"):
+            shared.append("/run/nri/nri.sock")
         paths = [*LEFTOVERS, *shared, *units, *(unit + ".env" for unit in units)]
         if not self.module.params["keep_data"]:
             paths += DATA
