@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,13 @@ def test_trees_go_and_mounts_stop_that(tmp_path: Path, monkeypatch: pytest.Monke
     assert not tree.exists()
     assert tmp_path.exists()
     assert not cleanup.remove_tree(str(tree))
+
+
+def test_a_socket_without_a_listener_is_told_from_one_with(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    assert not cleanup.nobody_listens(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(path)
+        server.listen()
+        assert not cleanup.nobody_listens(path)
+    assert cleanup.nobody_listens(path)
