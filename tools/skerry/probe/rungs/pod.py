@@ -30,9 +30,10 @@ from .words import Words
 LABEL = "dev.skerry.session"
 _USED = "pod.json"
 _CONTAINER = "main"
-#: Seconds that a pod may take until its container starts, and that a killed one may live on.
+#: Seconds that a pod may take until its container starts, and that a killed or deleted one may live on.
 START_SECONDS = 90
 KILL_SECONDS = 30
+GONE_SECONDS = 20
 _HOPELESS = (
     "ErrImageNeverPull",
     "CreateContainerConfigError",
@@ -103,9 +104,7 @@ class _Run:
                 self.stdin.close()
             if self.log is not None:
                 self.log.close()
-            slot.kube.delete(f"{base}/{self.name}", "delete the pod")
-            if slot.stays and self.log is not None:
-                wait_gone(self.log.path.parent.parent)
+            slot.remove(self.name)
         return result
 
     def _output(self, stream: str, data: bytes) -> None:
@@ -251,13 +250,6 @@ class _Run:
                 result.memory_bytes, result.memory_source = value, source
 
 
-def wait_gone(folder: Path, seconds: float = 20.0) -> None:
-    """Until the kubelet has put a pod away, its log's folder last, so that it does not disturb the next sample."""
-    deadline = time.monotonic() + seconds
-    while folder.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-
-
 def _stamp(at: Any) -> int:
     """``exited_at``: RFC 3339 text, or seconds and nanos."""
     if isinstance(at, dict):
@@ -317,7 +309,7 @@ class _PodSlot(Slot):
         wanted = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [node]}}
         pod: dict[str, Any] = {
             "restartPolicy": "Never",
-            "terminationGracePeriodSeconds": 0,
+            "terminationGracePeriodSeconds": 1,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "dnsPolicy": "Default",
@@ -335,6 +327,21 @@ class _PodSlot(Slot):
         if self.wasm:
             metadata["annotations"] = ANNOTATION
         return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod}
+
+    def remove(self, name: str) -> None:
+        """Delete a pod. Between samples it is waited for: one deleted without force stays in the API until the kubelet
+        has put it away, and would disturb the next."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{name}"
+        self.kube.delete(path, "delete the pod", grace=1 if self.stays else 0)
+        deadline = time.monotonic() + GONE_SECONDS
+        while self.stays and time.monotonic() < deadline:
+            try:
+                self.kube.request("GET", path, "look for the pod")
+            except KubeError as error:
+                if error.status == 404:
+                    return
+                raise
+            time.sleep(0.1)
 
     def once(self, take: Take, memory: bool) -> Result:
         """See `Slot.once`."""
