@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Measure the overhead ladder on the hosts of an inventory.")
+app = typer.Typer(add_completion=False, help="Measure the overhead ladder on the hosts of an inventory.")
 
 
 @app.command()

@@ -12,7 +12,9 @@ import typer
 from skerry import paths
 from skerry.errors import Exit
 
-app = typer.Typer(no_args_is_help=True, help="Fill, check and extend a mirror of upstream artifacts.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Fill, check and extend a mirror of upstream artifacts."
+)
 
 DIRECTORY = typer.Option(None, "--dir", "-d", help="The mirror; default ~/.cache/skerry/mirror or $SKERRY_MIRROR.")
 FILE = typer.Argument(..., metavar="FILE", help="The file to put into the mirror.")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Show a run of the benchmark: table, page, samples.")
+app = typer.Typer(add_completion=False, help="Show a run of the benchmark: table, page, samples.")
 
 
 @app.command()

@@ -9,7 +9,7 @@ import typer
 
 from skerry.errors import SkerryError
 
-app = typer.Typer(no_args_is_help=True, help="Build the measured programs from their sources.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build the measured programs from their sources.")
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Workloads; all when none is named.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
