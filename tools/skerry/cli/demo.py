@@ -9,7 +9,9 @@ import typer
 
 from skerry.errors import SkerryError
 
-app = typer.Typer(add_completion=False, help="Three sandbox hosts, provisioned and measured, in one go (--local: this machine alone).")
+app = typer.Typer(
+    add_completion=False, help="Three sandbox hosts, provisioned and measured, in one go (--local: this machine alone)."
+)
 
 
 @app.command()
