@@ -117,7 +117,6 @@ def _prune(runs: Path) -> None:
 def _environment(run: PlaybookRun) -> dict[str, str]:
     return {
         "ANSIBLE_CONFIG": str(paths.root() / "ansible.cfg"),
-        "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(paths.state() / "facts"),
         "ANSIBLE_ROLES_PATH": str(paths.root() / "roles"),
         "ANSIBLE_COLLECTIONS_PATH": str(paths.root() / "collections"),
         "ANSIBLE_FORCE_COLOR": "0",

@@ -11,7 +11,7 @@ from skerry.errors import Exit, SkerryError
 from skerry.provision.progress import Progress
 from skerry.provision.runner import Outcome, PlaybookRun, run_playbook
 from skerry.provision.view import NoView
-from skerry.sandbox import engine, k3s_source, plans, status
+from skerry.sandbox import engine, k3s_source, plans
 from skerry.sandbox.docker_api import Docker
 from skerry.sandbox.images import LABEL, REPOSITORY
 
@@ -85,11 +85,8 @@ def down(name: str, console: Console | None) -> bool:
     inventory = plans.folder(name)
     if not (inventory / "hosts.yml").exists():
         return False
-    sandbox = status.load(inventory)
     outcome = _play("sandbox_down", inventory, console)
     plans.forget(name)
-    for host in sandbox.hosts:
-        (paths.state() / "facts" / host).unlink(missing_ok=True)
     for place in (paths.state() / "inventories", paths.state() / "sandbox"):
         if place.exists() and not any(place.iterdir()):
             place.rmdir()
