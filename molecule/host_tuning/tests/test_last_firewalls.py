@@ -51,9 +51,11 @@ def firewalls() -> Iterator[None]:
         for host, script in START.items():
             on(host, script)
             for port in (OPEN, CLOSED):
-                on(host, f"systemd-run -q --unit skerry-listen-{port} python3 -m http.server {port}")
+                on(host, f"systemd-run -q --collect --unit skerry-listen-{port} python3 -m http.server {port}")
         yield
     finally:
+        if any(on(host, "ls /etc/skerry/host_tuning.json 2>/dev/null || true") for host in HOSTS):
+            converge("host_tuning", host_tuning_state="absent")  # the test has failed half-way
         for host, script in STOP.items():
             on(host, f"set +e\nsystemctl stop skerry-listen-{OPEN} skerry-listen-{CLOSED}\n{script}\ntrue")
 
@@ -83,9 +85,6 @@ def picture() -> dict[str, list[bool]]:
 def test_active_firewalls_are_opened_for_the_cluster_only_and_closed_again(firewalls):
     kinds = {"cloud-1": "firewalld", "edge-1": "ufw", "edge-2": "nftables"}
     assert picture() == {host: [False, False, False] for host in HOSTS}  # they do filter
-
-    checked = converge("host_tuning", "--check")
-    assert checked.code == 0, checked.output
 
     played = converge("host_tuning")
     assert played.code == 0, played.output

@@ -138,7 +138,6 @@ WISH: dict[str, Any] = {
     "swap": {"policy": "off", "swappiness": "10"},
     "cmdline": {"file": "", "arguments": ["cgroup_memory=1", "cgroup_enable=memory"]},
     "firewall": True,
-    "openings": [],
 }
 CELLS = {
     "debian12": ("Debian 12", "amd64"),

@@ -23,9 +23,12 @@ NFT_UNIT = "/etc/systemd/system/nftables.service.d/90-skerry.conf"
 MARK = "skerry:"
 
 
-def look(host: Host) -> dict[str, Any]:
+def look(context: Context) -> dict[str, Any]:
     """Which firewall is active, with the dropping chains of nftables; see ``host_network.firewall``."""
-    return firewall(host)
+    found = firewall(context.host)
+    if found["kind"] == "iptables":
+        context.notes.append("plain iptables rules drop packets here and are left alone; open the ports by hand")
+    return found
 
 
 def plan(context: Context, found: dict[str, Any], openings: list[dict[str, Any]]) -> dict[str, Any]:
@@ -33,8 +36,6 @@ def plan(context: Context, found: dict[str, Any], openings: list[dict[str, Any]]
     kind = found["kind"]
     if kind == "nftables":
         apply_nftables(context, found["chains"], openings)
-    elif kind == "iptables":
-        context.notes.append("plain iptables rules drop packets here and are left alone; open the ports by hand")
     if kind not in ("ufw", "firewalld"):
         return {"kind": kind, "add": [], "remove": []}
     wanted = ufw_rules(openings) if kind == "ufw" else firewalld_rules(openings, _zone(context.host))

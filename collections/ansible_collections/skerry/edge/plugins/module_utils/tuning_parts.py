@@ -195,6 +195,8 @@ def apply_cmdline(context: Context, file: str, arguments: list[str]) -> bool:
     line; after one reboot with the line in place and still no memory controller, there is no second: that is an error.
     """
     host = context.host
+    if host.in_container():
+        return False  # the kernel and its command line are the machine's, whatever board shows here
     if not file:
         if "Raspberry Pi" not in host.board():
             return False

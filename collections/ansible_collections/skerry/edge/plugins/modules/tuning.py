@@ -15,10 +15,11 @@ options:
   state:
     description:
       - Tuned, or put back.
+      - C(opened) looks after I(openings) only, in the firewall that C(present) found active.
       - C(noted) only records which of I(packages) and I(services) are about to be installed or enabled, so that they
         can be taken back.
     type: str
-    choices: [present, absent, noted]
+    choices: [present, opened, absent, noted]
     default: present
   sysctl:
     description: Whether to raise kernel settings.
@@ -59,7 +60,7 @@ options:
     type: dict
     default: {}
   firewall:
-    description: Whether to open ports in an active firewall.
+    description: Whether to look for an active firewall.
     type: bool
     default: true
   openings:
@@ -151,7 +152,7 @@ from ansible_collections.skerry.edge.plugins.module_utils.host import Host, memo
 from ansible_collections.skerry.edge.plugins.module_utils.tuning_state import Context, TuningError
 
 SPEC = {
-    "state": {"type": "str", "choices": ["present", "absent", "noted"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "opened", "absent", "noted"], "default": "present"},
     "sysctl": {"type": "bool", "default": True},
     "sysctl_extra": {"type": "dict", "default": {}},
     "sysctl_skip": {"type": "list", "elements": "str", "default": []},
@@ -191,8 +192,7 @@ def tune(context, wish):
         swappiness = wish["swap"]["swappiness"]
         parts.apply_swap(context, wish["swap"]["policy"], None if swappiness in (None, "") else int(swappiness))
     time = parts.look_at_time(context, wish["time"]["servers"]) if wish["time"] else {}
-    found = firewalls.look(context.host) if wish["firewall"] else {"kind": "", "chains": []}
-    firewall = firewalls.plan(context, found, wish["openings"]) if wish["firewall"] else NO_FIREWALL
+    kind = firewalls.look(context)["kind"] if wish["firewall"] else ""
     cmdline = wish["cmdline"]
     reboot = bool(cmdline) and parts.apply_cmdline(context, cmdline["file"], cmdline["arguments"])
     parts.finish(context)
@@ -201,16 +201,22 @@ def tune(context, wish):
         "memory_mb": memory_mb,
         "sysctl": dict(sorted(context.journal.get("sysctl", {}).items())),
         "read_only": sorted(context.read_only),
-        "files": sorted(context.journal.get("files", {})),
-        "firewall": found["kind"],
+        "firewall": kind,
         "time": time.get("service", ""),
     }
-    return {"time": time, "firewall": firewall, "reboot": reboot, "facts": facts}
+    return {"time": time, "firewall": {**NO_FIREWALL, "kind": kind}, "reboot": reboot, "facts": facts}
+
+
+def open_ports(context, wish):
+    """Open the ports in the active firewall, or tell what its own module has to do."""
+    firewall = firewalls.plan(context, firewalls.look(context), wish["openings"])
+    parts.finish(context)
+    return {"time": {}, "firewall": firewall, "reboot": False, "facts": {}}
 
 
 def untune(context, wish):
     """Put everything back that the journal knows of."""
-    firewall = firewalls.undo(context, firewalls.look(context.host))
+    firewall = firewalls.undo(context, firewalls.look(context))
     sysctls.undo(context)
     parts.undo_swap(context)
     reboot = parts.undo_cmdline(context)
@@ -240,7 +246,7 @@ def main():
     context = None
     try:
         context = Context(Host(), module.check_mode)
-        work = {"present": tune, "absent": untune, "noted": note}[module.params["state"]]
+        work = {"present": tune, "opened": open_ports, "absent": untune, "noted": note}[module.params["state"]]
         more = work(context, module.params)
         context.save()
         if module.params["state"] == "absent" and not module.check_mode:
