@@ -209,8 +209,6 @@ def test_a_changed_label_changes_the_node_and_restarts_nothing(host):
         assert "example.org/rack" not in node["metadata"]["labels"]
         assert not node["spec"].get("taints")
     assert host.check_output("systemctl show k3s --property=InvocationID") == since
-    code, said = again()
-    assert code == 0, said[-3000:]
 
 
 def test_a_misspelt_key_stops_before_anything_changes(host):

@@ -122,11 +122,11 @@ def remove_tree(path):
 
     Raises OSError when a mount point is in the way.
     """
-    if os.path.islink(path) or os.path.isfile(path):
+    if not os.path.lexists(path):
+        return False
+    if os.path.islink(path) or not os.path.isdir(path):
         os.unlink(path)
         return True
-    if not os.path.isdir(path):
-        return False
     device = os.lstat(path).st_dev
     for folder, names, _files in os.walk(path):
         for name in names:
