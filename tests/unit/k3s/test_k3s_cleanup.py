@@ -154,3 +154,5 @@ def test_a_socket_without_a_listener_is_told_from_one_with(tmp_path: Path) -> No
         server.listen()
         assert not cleanup.nobody_listens(path)
     assert cleanup.nobody_listens(path)
+    assert cleanup.remove_tree(path)
+    assert not Path(path).exists()
