@@ -71,6 +71,12 @@ def _absent(analysis: Analysis, host: str, group: list[Series]) -> dict[str, str
     return found
 
 
+def _cut(reason: str, label: str) -> str:
+    """A reason as long as there is room beside its label; the whole of it stands below the drawing."""
+    room = _LONGEST_REASON - len(label)
+    return reason if len(reason) <= room else reason[: room - 1] + "…"
+
+
 def _strip_rows(analysis: Analysis, host: str, group: list[Series]) -> list[svg.Row]:
     absent = _absent(analysis, host, group)
     rows = []
@@ -78,16 +84,15 @@ def _strip_rows(analysis: Analysis, host: str, group: list[Series]) -> list[svg.
         for one in (entry for entry in group if entry.combination.rung == rung):
             summary = one.summary()
             if summary is None:
-                said = one.failed[0].failure if one.failed else "no sample"
-                rows.append(svg.Row(title(one.combination), missing=f"failed: {said}"[:_LONGEST_REASON - 20]))
+                tried = "too slow for this input" if one.combination.decision else "no sample was taken"
+                said = f"failed: {one.failed[0].failure}" if one.failed else tried
+                rows.append(svg.Row(title(one.combination), missing=_cut(said, title(one.combination))))
                 continue
             band = svg.Band(one.seconds(), style(one))
             ladder = "/".join((*one.combination.series, one.combination.payload))
             rows.append(svg.Row(title(one.combination), units.seconds(summary.median), [band], ladder=ladder))
         if rung in absent:
-            room = _LONGEST_REASON - len(rung)
-            reason = absent[rung] if len(absent[rung]) <= room else absent[rung][: room - 1] + "…"
-            rows.append(svg.Row(rung, missing=reason))
+            rows.append(svg.Row(rung, missing=_cut(absent[rung], rung)))
     return rows
 
 
