@@ -17,7 +17,7 @@ from skerry.report.analysis import RUNGS, Analysis, LadderStep, Series, labels, 
 
 Values = Callable[[Series], list[float]]
 _STYLES = {"native": "native", "wasmtime": "wasmtime", "wasmedge": "wasmedge"}
-_LONGEST_REASON = 66
+_LONGEST_REASON = 60
 
 
 @dataclass
