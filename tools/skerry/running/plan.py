@@ -11,7 +11,7 @@ from skerry.targets.api import RUNGS, Capability, HostFacts
 
 @dataclass(frozen=True)
 class Missing:
-    """A rung that a host lacks; ``asked``: it was named on the command line."""
+    """A way of running that a host lacks; ``asked``: it was named on the command line and nothing stands in for it."""
 
     host: str
     key: str
@@ -44,7 +44,7 @@ def choose(
         natives: architectures that a native build of the program is there for.
     """
     chosen: list[Capability] = []
-    missing: list[Missing] = []
+    lacking: list[tuple[Capability, str]] = []
     for entry in capabilities:
         exact = any(name.count("/") == 2 for name in rungs if _asked(entry, [name]))
         if (rungs and not _asked(entry, rungs)) or not (entry.default or exact):
@@ -59,5 +59,6 @@ def choose(
         if reason is None:
             chosen.append(entry)
         else:
-            missing.append(Missing(host, entry.key, reason, bool(rungs)))
-    return chosen, missing
+            lacking.append((entry, reason))
+    unmet = [name for name in rungs if not any(_asked(entry, [name]) for entry in chosen)]
+    return chosen, [Missing(host, entry.key, reason, _asked(entry, unmet)) for entry, reason in lacking]

@@ -34,6 +34,9 @@ KEYS = (
 )
 
 
+_line = threading.Lock()
+
+
 def as_object(result: RunResult) -> dict[str, Any]:
     """One run as ``--json`` prints it; bytes that are no UTF-8 appear as ``\\xNN``."""
     values: dict[str, Any] = {key: getattr(result, key, None) for key in KEYS}
@@ -133,14 +136,14 @@ def table(results: Sequence[RunResult], missing: Sequence[Missing], faults: dict
         if one.fault is not None:
             out.print(f"{one.fault.code} {one.rung}: {one.fault.cause}\n  remedy: {one.fault.remedy}", markup=False)
     for entry in missing:
-        out.print(
-            f"not run on {entry.host}: {entry.key}: {entry.reason}", style="dim", markup=False, highlight=False
-        )
+        out.print(f"not run on {entry.host}: {entry.key}: {entry.reason}", style="dim", markup=False, highlight=False)
     for fault in faults.values():
         out.print(f"{fault.code} {fault.cause}\n  remedy: {fault.remedy}", markup=False, highlight=False)
 
 
 def line(value: dict[str, Any]) -> None:
     """One JSON object on standard output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+    text = json.dumps(value, ensure_ascii=False) + "\n"
+    with _line:  # several threads end runs at once
+        sys.stdout.write(text)
+        sys.stdout.flush()

@@ -30,6 +30,8 @@ from .words import Words
 LABEL = "dev.skerry.session"
 _USED = "pod.json"
 _CONTAINER = "main"
+#: Exit status of a process that SIGKILL ended, as containerd gives it.
+_KILLED = 137
 #: Seconds that a pod may take until its container starts, and that a killed or deleted one may live on.
 START_SECONDS = 90
 KILL_SECONDS = 30
@@ -226,6 +228,22 @@ class _Run:
         ]
         return str(mine[-1].get("message", "")) if mine else "no warning was recorded"
 
+    def _out_of_memory(self) -> bool:
+        """Whether the kill was the kernel's: the kubelet says so, or the peak reached the limit."""
+        limit, peak = self.slot.spec.memory, self.group.peak
+        if limit is not None and peak is not None and peak >= limit * 0.98:
+            return True
+        path = f"/api/v1/namespaces/{self.slot.namespace}/pods/{self.name}"
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            status = self.slot.kube.request("GET", path, "read the pod").get("status", {})
+            for container in status.get("containerStatuses") or []:
+                over = (container.get("state") or {}).get("terminated")
+                if over:
+                    return bool(over.get("reason") == "OOMKilled")
+            time.sleep(0.2)
+        return False
+
     def _account(self) -> None:
         result, times = self.result, self.times
         go = result.started_ns
@@ -239,6 +257,8 @@ class _Run:
             "first_byte": max(0, first - start) / 1e9,
             "exit": max(0, end - max(first, start)) / 1e9,
         }
+        if result.limit is None and self.status == _KILLED and self._out_of_memory():
+            result.limit = "memory"
         if result.limit is None:
             result.exit_code = self.status
         result.pss_bytes = self.pss or None
