@@ -135,6 +135,14 @@ def test_exit_codes_and_traps_on_every_rung(inventory: Path, modules: Path) -> N
     assert {(one["trap"], one["exit_code"]) for one in objects(done)} == {("unreachable", None)}
 
 
+def test_endless_recursion_ends_everywhere(inventory: Path, modules: Path) -> None:
+    done = skerry(modules / "recurses.wasm", "-i", inventory, "--json", "--memory", "64M", "--timeout", "100")
+    assert done.returncode == 1
+    for one in objects(done):  # WasmEdge's interpreter has no limit of its own (docs/wasi-findings.md)
+        ended = ("stack_overflow", None) if one["runtime"] == "wasmtime" else (None, "memory")
+        assert (one["trap"], one["limit"]) == ended, {**one, "stdout": ""}
+
+
 @pytest.mark.parametrize(("name", "limit"), [("loops", "timeout"), ("eats", "memory"), ("prints", "output")])
 def test_limits_on_every_rung(inventory: Path, hosts: dict[str, Any], modules: Path, name: str, limit: str) -> None:
     options = {"loops": ("--timeout", "3"), "eats": ("--memory", "64M", "--timeout", "100"),

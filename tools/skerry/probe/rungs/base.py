@@ -214,7 +214,10 @@ class Slot:
     def stdin(self) -> int:
         """A descriptor to read standard input from; the caller closes it."""
         if self.spec.stdin is None:
-            return os.open(os.devnull, os.O_RDONLY)
+            # A pipe at its end, not /dev/null: that is a terminal to WasmEdge, and other rungs have a pipe.
+            read, write = os.pipe()
+            os.close(write)
+            return read
         return os.open(self.host.store.path(self.spec.stdin), os.O_RDONLY)
 
     def watch(self, memory: bool, group: Group | None) -> float:
