@@ -157,6 +157,13 @@ def test_samples_measure_time_memory_and_the_floor(session: Session) -> None:
     session.release(SampleSpec(hello))
 
 
+def test_the_memory_of_a_program_of_a_millisecond_is_measured(session: Session) -> None:
+    spec = RunSpec("native/native/native", session.put(wasm_modules.world(native=True)))
+    samples = [session.sample(SampleSpec(spec, memory=True)) for _ in range(5)]
+    assert all(sample.pss_bytes is not None and 8192 <= sample.pss_bytes < 1 << 20 for sample in samples), samples
+    assert all(sample.run_seconds < 1 for sample in samples)
+
+
 def test_a_sample_that_fails_leaves_the_next_one_whole(session: Session) -> None:
     loops = RunSpec(AOT, session.put_bytes(wasm_modules.module("loops")), timeout=0.5)
     assert [session.sample(SampleSpec(loops)).limit for _ in range(2)] == ["timeout", "timeout"]

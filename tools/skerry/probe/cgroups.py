@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -143,8 +144,11 @@ class Group:
             total = max(total, _number(_read(self.path / "memory.events"), "oom_kill") or 0)
         return total
 
-    def kill(self) -> None:
-        """Kill all in it, descendants that appear meanwhile included; returns when it is empty (or after 5 s)."""
+    def kill(self, reap: Callable[[], None] | None = None) -> None:
+        """Kill all in it, descendants that appear meanwhile included; returns when it is empty (or after 5 s).
+
+        ``reap`` is called between two looks: a tracer has to let its processes end.
+        """
         everything = self.path / "cgroup.kill"
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
@@ -159,6 +163,8 @@ class Group:
                 except ProcessLookupError:
                     continue
             time.sleep(0.002)
+            if reap is not None:
+                reap()
 
     def remove(self, everywhere: bool = False) -> None:
         """Kill what is in it, then remove it and the groups below; nothing happens when it is gone already.

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Callable, NoReturn
 
-from . import memory
+from . import memory, trace
 from .cgroups import Group
 from .faults import ProbeError
 
@@ -103,7 +103,7 @@ class Execution:
     """One child from its fork to its end."""
 
     def __init__(self, child: Child, stdin: int, limits: Limits, group: Group | None, take: Take, watch: float) -> None:
-        """``watch``: seconds between two looks at proportional set sizes, 0 for none."""
+        """``watch``: seconds between two looks at proportional set sizes (and one at the end), 0 for none."""
         self.limits, self.group, self.take, self.watch = limits, group, take, watch
         self.ended = Ended()
         self.seen = 0
@@ -149,6 +149,8 @@ class Execution:
     def run(self) -> Ended:
         """Say "go" and see it through to the end, whatever that is."""
         try:
+            if self.watch:
+                trace.seize(self.pid)
             self.ended.go_ns = time.monotonic_ns()
             os.write(self.go, b"g")
             self._pump()
@@ -224,14 +226,17 @@ class Execution:
         return True
 
     def _reap(self) -> None:
-        while self.status is None:
+        while True:
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG | trace.WALL)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
-            if pid == self.pid:
+            if os.WIFSTOPPED(status):
+                size = trace.stopped(pid, status)
+                self.ended.pss = max(self.ended.pss or 0, size) or None
+            elif pid == self.pid and self.status is None:
                 self.ended.end_ns = time.monotonic_ns()
                 self.ended.maxrss = usage.ru_maxrss * 1024
                 self.status = status
@@ -255,7 +260,7 @@ class Execution:
     def _kill(self) -> None:
         if self.group is not None:
             if self.status is None or self.group.pids():
-                self.group.kill()
+                self.group.kill(self._reap)
             return
         for _ in range(50):
             pids = memory.descendants(os.getpid())
@@ -269,8 +274,6 @@ class Execution:
                     continue
             time.sleep(0.002)
             self._reap()
-            if self.status is not None:
-                self._reap_rest()
 
     def _reap_rest(self) -> None:
         try:

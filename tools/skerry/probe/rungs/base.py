@@ -224,7 +224,9 @@ class Slot:
         """Seconds between two looks at proportional set sizes."""
         if memory:
             return WATCH
-        return WATCH_DOG if group is None and self.spec.limits.memory is not None else 0.0
+        if group is not None or self.stays:
+            return WATCH_DOG if group is None and self.spec.limits.memory is not None else 0.0
+        return WATCH_DOG
 
     def once(self, take: Take, memory: bool) -> Result:
         """Run it once; ``memory``: proportional set size is wanted, and polled for."""
