@@ -6,10 +6,14 @@ waited for. Runs on hosts with Python 3.8, standard library only.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.client
 import json
 import os
+import re
 import ssl
+import urllib.parse
 
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_host import DATA_DIR
@@ -108,3 +112,34 @@ class Api:
             if condition.get("type") == "Ready":
                 return condition.get("status") == "True", condition.get("message", "")
         return False, "the kubelet has not reported yet"
+
+
+def joinable(url, token, timeout=3):
+    """Whether a server would take an agent in now; the token is shown to a server with the token's CA only."""
+    match = re.match(r"^K10(?P<hash>[0-9a-f]{64})::(?P<user>[^:]+):(?P<password>.+)$", token)
+    where = urllib.parse.urlsplit(url)
+    if not match or not where.hostname:
+        return False
+    unchecked = ssl.create_default_context()
+    unchecked.check_hostname = False
+    unchecked.verify_mode = ssl.CERT_NONE
+    try:
+        bundle = _get(where, "/cacerts", unchecked, {}, timeout)[1]
+        if hashlib.sha256(bundle).hexdigest() != match.group("hash"):
+            return False
+        checked = ssl.create_default_context(cadata=bundle.decode())
+        login = "{}:{}".format(match.group("user"), match.group("password"))
+        basic = base64.b64encode(login.encode()).decode()
+        return _get(where, "/v1-k3s/readyz", checked, {"Authorization": "Basic " + basic}, timeout)[0] == 200
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+
+
+def _get(where, path, context, headers, timeout):
+    connection = http.client.HTTPSConnection(where.hostname, where.port or 443, context=context, timeout=timeout)
+    try:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()

@@ -121,6 +121,10 @@ options:
     description: Seconds to wait for the node to be Ready, for servers that go one at a time. 0 does not wait.
     type: int
     default: 0
+  server_wait:
+    description: Seconds that an agent's first start waits for a server that is coming up; it unpacks k3s meanwhile.
+    type: int
+    default: 60
 attributes:
   check_mode:
     support: full
@@ -170,9 +174,11 @@ import json
 import os
 import re
 import secrets
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.skerry.edge.plugins.module_utils import k3s_host as host
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import joinable
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import (
     REGISTRATION_KEYS,
     K3sError,
@@ -406,6 +412,17 @@ class Node:
             return ["not running"]
         return sorted(name for name in set(before) | set(marks) if before.get(name) != marks.get(name))
 
+    def prepare_agent(self):
+        """Unpack k3s while the server comes up, and start once it takes agents in (or after a while, come what may).
+
+        An agent that asks too early sleeps for five to ten seconds, and so does its host.
+        """
+        self.module.run_command(["nice", self.params["binary"], "crictl", "--version"])
+        deadline = time.monotonic() + self.params["server_wait"]
+        url = from_yaml(host.read_text(host.CONFIG) or "").get("server", "")
+        while time.monotonic() < deadline and not joinable(url, self.params["token"]):
+            time.sleep(0.3)
+
     def run(self):
         """Validate, write, start; returns the module's result."""
         self.validate()
@@ -425,6 +442,8 @@ class Node:
             if reasons:
                 if host.read_text(host.BEFORE) is None:
                     host.write_text(host.BEFORE, json.dumps(host.sysctls(), sort_keys=True, indent=1) + "\n", 0o600)
+                if self.role == "agent" and reasons == ["not running"]:
+                    self.prepare_agent()
                 self.unit.do("reset-failed") if state.get("ActiveState") == "failed" else None
                 self.unit.do("restart", "--no-block")
                 host.write_text(host.APPLIED, json.dumps(marks, sort_keys=True, indent=1) + "\n", 0o600)
@@ -472,6 +491,7 @@ def main():
             "restrict_oom_score_adj": {"type": "bool", "default": False},
             "start": {"type": "bool", "default": True},
             "wait": {"type": "int", "default": 0},
+            "server_wait": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
     )
