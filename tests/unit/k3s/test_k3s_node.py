@@ -80,6 +80,7 @@ DEFAULTS: dict[str, Any] = {
     "restrict_oom_score_adj": False,
     "start": True,
     "wait": 0,
+    "server_wait": 0,
 }
 
 
