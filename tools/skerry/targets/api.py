@@ -203,7 +203,8 @@ class Sample:
     """One measurement, taken on the host.
 
     Attributes:
-        cold_seconds: from "go" to the first byte on standard output, or to the end when nothing was printed.
+        cold_seconds: from "go" to the first byte on standard output, or to the end when nothing was printed
+            (``embedded``: also when it ended within a millisecond; nobody looks at its output before that).
         run_seconds: from "go" to the end.
         phases: parts of it, names by rung: embedded ``load`` (deserialize or compile), ``instantiate``, ``call``;
             process ``first_byte``, ``exit``; container ``create``, ``start``, ``first_byte``, ``exit``; pod likewise.

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from .embedded import _EmbeddedSlot
 
 
+#: Seconds after "go" during which output is left in the pipe.
+QUIET = 0.001
+
+
 class Resident:
     """The fork and the descriptors to it."""
 
@@ -94,6 +98,9 @@ class Resident:
         poll = select.poll()
         for fd in (*self.pipes, self.link.fileno()):
             poll.register(fd, select.POLLIN)
+        # Being woken by output would take the processor from a program of some tens of microseconds: for the first
+        # millisecond only the end is waited for, and a run shorter than that has its first byte there.
+        select.select([self.link], [], [], QUIET)
         line, seen, first = b"", 0, None
         while not line.endswith(b"\n"):
             wait = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
