@@ -176,7 +176,8 @@ def main() -> None:
     low = statistics.median(one[1] for one in floors)
     first, again = statistics.median(firsts), statistics.median(seconds)
     print(
-        f"median: floor {low:.1f} s, role {first:.1f} s ({first / low:.2f} times, aim 1.25), again {again:.1f} s (aim 8)"
+        f"median: floor {low:.1f} s, role {first:.1f} s ({first / low:.2f} times, aim 1.25),"
+        f" again {again:.1f} s (aim 8)"
     )
 
 

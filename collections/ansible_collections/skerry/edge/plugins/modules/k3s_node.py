@@ -18,18 +18,12 @@ options:
     type: str
     choices: [server, agent]
     required: true
-  version:
-    description: The k3s version, as upstream tags it.
-    type: str
-    required: true
+  version: {description: "The k3s version, as upstream tags it.", type: str, required: true}
   binary:
     description: The k3s binary.
     type: path
     default: /usr/local/bin/k3s
-  node_name:
-    description: Name of the node.
-    type: str
-    required: true
+  node_name: {description: Name of the node., type: str, required: true}
   config:
     description: Keys of config.yaml that the role composed. Empty values are left out.
     type: dict
