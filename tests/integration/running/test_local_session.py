@@ -222,6 +222,10 @@ def test_nothing_is_left_when_the_controller_is_killed(tmp_path: Path, number: s
     assert not before & sessions
 
 
+def _links(pid: int) -> str:
+    return " ".join(str(link.readlink()) for link in Path("/proc", str(pid), "fd").iterdir() if link.is_symlink())
+
+
 def _guard_of(session: Session) -> int:
     work = session.facts.work_dir
     for entry in Path("/proc").iterdir():
@@ -248,6 +252,31 @@ def test_what_a_killed_guard_leaves_is_swept_by_the_next_session(tmp_path: Path)
             break
     first.close()
     assert not left
+
+
+def test_a_host_that_falls_silent_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skerry.targets.session.SILENCE", 8.0)
+    monkeypatch.setattr("skerry.targets.session.PING", 1.0)
+    target = Target("here", {"ansible_connection": "local", "skerry_run_dir": str(tmp_path)})
+    opened = open_session(target)
+    digest = opened.put_bytes(wasm_modules.module("loops"))
+    frozen = [pid for pid in map(int, subprocess.run(
+        ["pgrep", "-f", "SKERRY-[B]OOT"], capture_output=True, text=True, check=False).stdout.split())
+        if opened.facts.work_dir in Path("/proc", str(pid), "maps").read_text() + _links(pid)]
+    try:
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(SkerryError, match="TARGET_020"):
+            opened.run(RunSpec(AOT, digest, timeout=None))
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+    opened.close()
+    deadline = time.monotonic() + 20
+    while list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert frozen
+    assert list(tmp_path.iterdir()) == []
 
 
 # Without root, and with an old Python ---------------------------------------------------------------------------------

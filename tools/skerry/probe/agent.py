@@ -21,6 +21,8 @@ from .runner import fault_of
 
 #: Seconds of silence after which the controller counts as gone; it sends a ping every few seconds.
 SILENCE = 30.0
+#: Seconds between two signs of life.
+BEAT = 5.0
 #: Bytes that may wait for a slow connection before runners have to wait too.
 BACKLOG = 8 << 20
 
@@ -49,7 +51,7 @@ class Agent:
         self.out = bytearray()
         self.links: dict[int, _Link] = {}
         self.selector = selectors.DefaultSelector()
-        self.heard = time.monotonic()
+        self.heard = self.spoken = time.monotonic()
         self.paused = False
         os.set_blocking(sink, False)
         self.selector.register(source, selectors.EVENT_READ, "controller")
@@ -69,8 +71,12 @@ class Agent:
                         continue
                     else:
                         self._relay(key.data)
-                if time.monotonic() - self.heard > SILENCE:
+                now = time.monotonic()
+                if now - self.heard > SILENCE:
                     return
+                if now - self.spoken > BEAT:  # unasked: the controller's own pings may wait behind a long upload
+                    self.spoken = now
+                    self.send({"op": "pong"})
         except (_DoneError, frames.FrameError, BrokenPipeError, ConnectionResetError):
             return
         finally:

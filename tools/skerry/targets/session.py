@@ -35,7 +35,7 @@ from skerry.targets.connect import Started, start
 PING = 5.0
 SILENCE = 30.0
 #: Seconds that a run may take beyond its own limit before the session gives it up.
-GRACE = 90.0
+GRACE = 240.0
 
 
 @dataclass
@@ -141,12 +141,19 @@ class ProbeSession:
         while not self._closing.wait(PING):
             if time.monotonic() - self._heard > SILENCE:
                 self._lose(f"nothing was heard for {SILENCE:.0f} s")
-                self._process.kill()
+                self._abandon()
                 return
             try:
                 self._write({"op": "ping"})
             except SkerryError:
                 return
+
+    def _abandon(self) -> None:
+        """Give a silent host up. On this machine the process is the guard itself, which is asked: it cleans up."""
+        if self._target.local:
+            self._process.terminate()
+        else:
+            self._process.kill()
 
     def _lose(self, reason: str) -> None:
         with self._state:
@@ -420,8 +427,9 @@ class ProbeSession:
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self._abandon()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # frozen: it cleans up when it goes on
+                self._process.wait(5)
         if self._place is not None and self._cluster is not None:
             self._cluster.remove(self._session)
 

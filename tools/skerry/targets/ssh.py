@@ -79,6 +79,8 @@ def ssh_command(target: Target) -> tuple[str, ...]:
             "install a key with ssh-copy-id and name it in ansible_ssh_private_key_file",
         )
     command = [_text(target.variables, "ansible_ssh_executable") or "ssh", "-T"]
+    for name in ("ansible_host", "ansible_port", "ansible_user"):
+        _plain(target, name)
     if port := _text(target.variables, "ansible_port", "ansible_ssh_port"):
         command += ["-p", port]
     if user := _text(target.variables, "ansible_user", "ansible_ssh_user"):

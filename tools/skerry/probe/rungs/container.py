@@ -70,6 +70,12 @@ def control_runtime(host: Host, docker: Docker) -> tuple[str, str]:
     return "runc", str(parts.get("runc", ""))
 
 
+def drops_exit_codes(host: Host) -> bool:
+    """Whether crun's wasm handler loses them here: as the role's probe saw it; as crun 1.21 does where no role ran."""
+    entry = ((host.section("wasm_runtime") or {}).get("runtimes") or {}).get("crun") or {}
+    return not entry.get("exit_code_kept", False)
+
+
 def _library_version(engine: str) -> str:
     if engine != "wasmedge":
         return ""
@@ -264,7 +270,7 @@ class _ContainerSlot(Slot):
         self.name = re.sub(r"[^A-Za-z0-9_.-]", "_", spec.name) or "program"
         self.tag = f"skerry.local/run-{host.session}:{os.getpid()}"
         data = self.program().read_bytes()
-        self.may_exit = b"\x09proc_exit" in data
+        self.may_exit = b"\x09proc_exit" in data and drops_exit_codes(host)
         image = images.archive(self.tag, self.name, data, host.facts["arch"], {LABEL: host.session})
         docker.request("POST", "/images/load?quiet=1", "load the image", raw=image)
 

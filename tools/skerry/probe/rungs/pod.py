@@ -24,7 +24,7 @@ from ..kube import Attachment, Kube, KubeError, context
 from ..podgroup import PodGroup
 from ..procs import CHUNK, Take
 from .base import Host, Result, Rung, Slot, Spec, capability
-from .container import ANNOTATION, EXIT_CODE_NOTE, judge
+from .container import ANNOTATION, EXIT_CODE_NOTE, drops_exit_codes, judge
 from .words import Words
 
 LABEL = "dev.skerry.session"
@@ -299,7 +299,8 @@ class _PodSlot(Slot):
         self.name = re.sub(r"[^A-Za-z0-9_.-]", "_", spec.name) or "program"
         self.tag = f"skerry.local/run-{host.session}:{os.getpid()}"
         data = self.program().read_bytes()
-        self.may_exit = b"\x09proc_exit" in data
+        crun = self.handler is not None and handlers(host)[spec.engine][2].startswith("crun")
+        self.may_exit = b"\x09proc_exit" in data and crun and drops_exit_codes(host)
         archive = self.directory / "image.tar"
         archive.write_bytes(images.archive(self.tag, self.name, data, host.facts["arch"], {LABEL: host.session}))
         ctr.run(k3s, "images", "import", str(archive))
