@@ -41,11 +41,15 @@ class Wait:
         try:
             if self.role == "server" and not self.api.healthy():
                 return False, "the API is not ready"
-            return self.api.node_ready(self.name)
+            ready, reason = self.api.node_ready(self.name)
         except UnavailableError as error:
             return False, f"the API does not answer: {error}"
         except K3sError as error:  # a kubelet may not see its node before it has registered it
             return False, error.cause
+        # A node stays Ready for 40 s after its kubelet was lost: what counts is that of this start.
+        if ready and self.unit.show().get("ActiveState") != "active":
+            return False, "the unit is still starting"
+        return ready, reason
 
     def hopeless(self):
         """The final cause that the last two starts both ended with, else None: a late server fails a start or two."""
