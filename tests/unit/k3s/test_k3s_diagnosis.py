@@ -89,10 +89,14 @@ class Fake:
     def __init__(self, journal: str = "", restarts: int = 0, ready_after: int = 10**6) -> None:
         self.journal, self.restarts, self.ready_after, self.asked, self.now = journal, restarts, ready_after, 0, 0.0
 
+    #: How much later than the node the unit is ready.
+    late = 0
+
     def run_command(self, command: list[str], **_more: Any) -> tuple[int, str, str]:
         if command[0] == "journalctl":
             return 0, self.journal, ""
-        return 0, f"ActiveState=activating\nNRestarts={self.restarts}\n", ""
+        state = "active" if self.asked > self.ready_after + self.late else "activating"
+        return 0, f"ActiveState={state}\nNRestarts={self.restarts}\n", ""
 
     def healthy(self) -> bool:
         return True
@@ -111,6 +115,12 @@ class Fake:
 
 def test_the_wait_ends_when_the_node_is_ready() -> None:
     assert Fake(ready_after=10).poll() == pytest.approx(3.0)
+
+
+def test_the_readiness_of_an_earlier_start_does_not_count() -> None:
+    fake = Fake(ready_after=0)
+    fake.late = 10
+    assert fake.poll() == pytest.approx(3.0)
 
 
 def test_the_deadline_brings_the_diagnosis() -> None:
