@@ -85,7 +85,7 @@ def _run(chosen: list[Stage], mode: Mode, as_json: bool) -> int:
     (folder() / "junit").mkdir(parents=True)
     # A CI job is cancelled with this signal: hosts have to go then too.
     signal.signal(signal.SIGTERM, _interrupt)
-    # A shell starts its background jobs with Ctrl-C ignored, and children inherit that: tests of it would wait for ever.
+    # A shell starts background jobs with Ctrl-C ignored, and children inherit that: tests of it would wait for ever.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
     console.print(f"skerry test ({mode.value}): {len(chosen)} stages", highlight=False)
