@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -96,7 +97,8 @@ def start(target: Target) -> Started:
         errors.append(f"no answer within {START_TIMEOUT:.0f} s")
     process.wait()
     listener.join(2)
-    process.stdin.close()
+    with contextlib.suppress(BrokenPipeError):  # what it did not read before it ended
+        process.stdin.close()
     raise diagnose(target, how, said.decode("utf-8", "replace"), "\n".join(errors), process.returncode)
 
 
