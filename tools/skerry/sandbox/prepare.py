@@ -7,6 +7,7 @@ import ipaddress
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from skerry import paths
@@ -38,12 +39,17 @@ def _definition(sandbox: Sandbox, host: Host, image: str, around: list[str]) -> 
 def check_owner(sandbox: Sandbox, docker: Docker) -> None:
     """A sandbox of this name that another checkout made must not be taken over by accident.
 
+    What is left of one, its keys gone or none of its hosts running (the machine was started anew), belongs to nobody.
+
     Raises:
         SkerryError: SANDBOX_011.
     """
+    hosts = docker.by_label("containers", f"{SANDBOX_LABEL}={sandbox.name}")
+    if not any(host.get("State") == "running" for host in hosts):
+        return
     for network in docker.by_label("networks", f"{SANDBOX_LABEL}={sandbox.name}"):
         owner = (network.get("Labels") or {}).get(PROJECT_LABEL, "")
-        if owner and owner != str(sandbox.state):
+        if owner and owner != str(sandbox.state) and Path(owner).exists():
             raise SkerryError(
                 "SANDBOX_011",
                 f"a sandbox {sandbox.name!r} of another inventory is up (its keys: {owner})",
