@@ -7,16 +7,22 @@ DOCUMENTATION = r"""
 module: k3s_drain
 short_description: Take a node out of its cluster
 description:
-  - Runs on a server that stays. Moves the node's pods away, then deletes the Node object; its password, and the etcd
-    member of a server, go with it.
-  - A node that cannot be drained within the time (or whose host is gone) is deleted nevertheless, and said so.
+  - Runs on a server that stays. C(drained) cordons the node and moves its pods away; C(absent) deletes the Node object,
+    and its password, and the etcd member of a server, go with it.
+  - Delete only when k3s on the host has stopped; a kubelet that still runs registers its node again.
+  - A node that cannot be drained within the time (or whose host is gone) is a warning, no failure.
 options:
   node_name:
     description: Name of the node.
     type: str
     required: true
+  state:
+    description: How far to go.
+    type: str
+    choices: [drained, absent]
+    default: drained
   timeout:
-    description: Seconds for the drain; 0 deletes at once.
+    description: Seconds for the drain; 0 does not drain.
     type: int
     default: 60
   port:
@@ -45,9 +51,11 @@ EXAMPLES = r"""
 RETURN = r"""
 drained:
   description: Whether all pods went in time.
-  returned: when the node was there
+  returned: when it was drained
   type: bool
 """
+
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError
@@ -57,8 +65,6 @@ from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sE
 def drain(module):
     """Move the pods away; (done in time, what kubectl said)."""
     seconds = module.params["timeout"]
-    if not seconds:
-        return False, "not asked for"
     code, out, err = module.run_command(
         [
             module.params["binary"],
@@ -75,11 +81,30 @@ def drain(module):
     return code == 0, (err or out).strip()[-500:]
 
 
+def remove(api, path, patience=90):
+    """Delete the node and wait until it is gone; a server's stays until its etcd member has left. Raises K3S_024."""
+    api.json("DELETE", path, missing_ok=True)
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        try:
+            if api.json("GET", path, missing_ok=True) is None:
+                return
+        except UnavailableError:  # etcd elects another leader
+            pass
+        time.sleep(0.5)
+    raise K3sError(
+        "K3S_024",
+        f"{path.rsplit('/', 1)[-1]} is still a node {patience} s after it was deleted",
+        "see what holds it: k3s kubectl get node NAME -o yaml (finalizers), then run again",
+    )
+
+
 def main():
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
             "node_name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["drained", "absent"], "default": "drained"},
             "timeout": {"type": "int", "default": 60},
             "port": {"type": "int", "default": 6443},
             "binary": {"type": "path", "default": "/usr/local/bin/k3s"},
@@ -89,14 +114,19 @@ def main():
     path = "/api/v1/nodes/" + module.params["node_name"]
     api = Api("server", module.params["port"])
     try:
-        if api.json("GET", path, missing_ok=True) is None:
+        node = api.json("GET", path, missing_ok=True)
+        drained = bool(node) and bool(node.get("spec", {}).get("unschedulable"))
+        if module.params["state"] == "absent":
+            if node and not module.check_mode:
+                remove(api, path)
+            module.exit_json(changed=bool(node))
+        if not node or drained or not module.params["timeout"]:
             module.exit_json(changed=False)
         if module.check_mode:
-            module.exit_json(changed=True, drained=False)
+            module.exit_json(changed=True)
         done, said = drain(module)
         if not done:
             module.warn("{} was not drained: {}".format(module.params["node_name"], said))
-        api.json("DELETE", path, missing_ok=True)
         module.exit_json(changed=True, drained=done)
     except UnavailableError as error:
         module.fail_json(

@@ -18,6 +18,11 @@ options:
     description: URL of the API server.
     type: str
     required: true
+  servers:
+    description: URLs of servers that live. A kubeconfig of the same cluster that names one of them stays as it is.
+    type: list
+    elements: str
+    default: []
   name:
     description: Name of the cluster.
     type: str
