@@ -116,3 +116,15 @@ def test_nobody_else_reads_the_kubeconfig(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert [one.name for one in path.parent.iterdir()] == ["site.yaml"]
+
+
+def test_a_kubeconfig_by_way_of_another_server_that_lives_stays() -> None:
+    first, second = "https://192.0.2.1:6443", "https://192.0.2.2:6443"
+    old = k3s_kubeconfig.rewrite(KUBECONFIG, second, "site")
+    new = k3s_kubeconfig.rewrite(KUBECONFIG.replace("client-key-data: default", "client-key-data: x"), first, "site")
+    assert k3s_kubeconfig.still_good(old, new, [first, second], 60.0)
+    assert not k3s_kubeconfig.still_good(old, new, [first], 60.0)
+    assert not k3s_kubeconfig.still_good(old, new, [first, second], 200 * 86400.0)
+    another = new.replace("certificate-authority-data: default", "certificate-authority-data: other")
+    assert not k3s_kubeconfig.still_good(old, another, [first, second], 60.0)
+    assert not k3s_kubeconfig.still_good("", new, [first, second], 60.0)
