@@ -26,7 +26,10 @@ def files() -> list[str]:
     for folder, names, others in os.walk("/"):
         names[:] = [name for name in names if not VOLATILE.match(str(Path(folder, name)))]
         found += [str(Path(folder, name)) for name in [*names, *others]]
-    return sorted(path for path in found if not VOLATILE.match(path) and "__pycache__" not in path)
+    # The roles share /etc/skerry; whichever leaves it empty takes it away, so it may be there before and not after.
+    return sorted(
+        path for path in found if not VOLATILE.match(path) and "__pycache__" not in path and path != "/etc/skerry"
+    )
 
 
 def lines(*command: str) -> list[str]:
