@@ -26,8 +26,8 @@ def rewrite(text: str, server: str, name: str) -> str:
 def still_good(text: str, fetched: str, servers: list[str], age: float) -> bool:
     """Whether a kubeconfig of the same cluster, by way of another server that lives, may stay as it is.
 
-    Every server signs a certificate of its own; without this the file would change with the server that is asked. After half
-    a year it is fetched anew in any case: certificates live for one.
+    Every server signs a certificate of its own; without this the file would change with the server that is asked. After
+    half a year it is fetched anew in any case: certificates live for one.
     """
 
     def field(name: str, where: str) -> str:
