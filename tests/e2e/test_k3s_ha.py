@@ -82,6 +82,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "group_vars").symlink_to(ROOT / "inventories" / "sandbox" / "group_vars")
     k3s_source.provide("amd64")
     playbook("sandbox_up.yml", folder)
+    # The role host_tuning's part; the setting has no namespace, all hosts share the machine's.
+    on("s1", "echo 8192 > /proc/sys/fs/inotify/max_user_instances")
     playbook("cluster.yml", folder)
     yield folder
     if not os.environ.get("SKERRY_KEEP_HOSTS"):
