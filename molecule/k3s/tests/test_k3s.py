@@ -225,7 +225,7 @@ def test_a_misspelt_key_stops_before_anything_changes(host):
 def test_a_reset_brings_back_what_was_there(host):
     if name_of(host) != SERVER:
         pytest.skip("all hosts at once")
-    if not host.file("/var/tmp/skerry-before-k3s.json").exists:
+    if not host.file("/var/tmp/before-k3s.json").exists:
         pytest.skip("k3s was on the hosts before the scenario was prepared: nothing to compare with")
     try:
         _reset_and_compare(host)
@@ -244,7 +244,7 @@ def _reset_and_compare(host):
     script = (ROOT / "molecule" / "k3s" / "files" / "listing.py").read_text()
     for name in ("cloud-1", "edge-1", "edge-2"):
         one = host.get_host(f"ssh://{name}", ssh_config=_ssh_config(), sudo=True)
-        before = json.loads(one.file("/var/tmp/skerry-before-k3s.json").content_string)
+        before = json.loads(one.file("/var/tmp/before-k3s.json").content_string)
         after = json.loads(one.check_output(f"python3 - <<'EOF'\n{script}\nEOF"))
         for part, lines in before.items():
             assert sorted(set(after[part]) ^ set(lines)) == [], f"{name}: {part}"
