@@ -299,7 +299,7 @@ class _PodSlot(Slot):
         self.name = re.sub(r"[^A-Za-z0-9_.-]", "_", spec.name) or "program"
         self.tag = f"skerry.local/run-{host.session}:{os.getpid()}"
         data = self.program().read_bytes()
-        crun = self.handler is not None and handlers(host)[spec.engine][2].startswith("crun")
+        crun = self.wasm and handlers(host)[spec.engine][2].startswith("crun")
         self.may_exit = b"\x09proc_exit" in data and crun and drops_exit_codes(host)
         archive = self.directory / "image.tar"
         archive.write_bytes(images.archive(self.tag, self.name, data, host.facts["arch"], {LABEL: host.session}))
