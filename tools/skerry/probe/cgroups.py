@@ -5,8 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+
+def kill_all(pids: Iterable[int]) -> None:
+    """SIGKILL to each; one that has ended meanwhile is passed over."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
 
 
 def _read(path: Path) -> str | None:
@@ -157,11 +166,7 @@ class Group:
                 return
             if everything.exists():
                 everything.write_text("1")
-            for pid in pids:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+            kill_all(pids)
             time.sleep(0.002)
             if reap is not None:
                 reap()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import agent, hostinfo, memory, procs
-from .cgroups import Cgroups, Group, find
+from .cgroups import Cgroups, Group, find, kill_all
 from .rungs.base import Host
 from .store import Store
 
@@ -66,11 +66,7 @@ def _kill_descendants() -> None:
         below = memory.descendants(os.getpid())
         if not below:
             return
-        for pid in below:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        kill_all(below)
         time.sleep(0.005)
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:

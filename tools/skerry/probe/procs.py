@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Callable, NoReturn
 
 from . import memory, trace
-from .cgroups import Group
+from .cgroups import Group, kill_all
 from .faults import ProbeError
 
 PR_SET_PDEATHSIG = 1
@@ -267,11 +267,7 @@ class Execution:
             pids = [pid for pid in pids if pid not in self.kept and not (pid == self.pid and self.status is not None)]
             if not pids:
                 return
-            for pid in pids:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+            kill_all(pids)
             time.sleep(0.002)
             self._reap()
 
