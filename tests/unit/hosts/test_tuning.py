@@ -112,9 +112,20 @@ def test_values_of_the_site_are_set_exactly_and_undone(root: Path) -> None:
     assert value(root, "vm.max_map_count") == "1048576"
 
 
+def test_a_key_that_is_higher_for_now_only_stays_in_our_file(root: Path) -> None:
+    raise_all(root)
+    written = (root / "etc/sysctl.d/90-skerry.conf").read_text()
+    kernel(root, fs__inotify__max_user_instances="16384")  # by a host that shares the kernel: no file says so
+    assert raise_all(root).changes == []
+    assert (root / "etc/sysctl.d/90-skerry.conf").read_text() == written
+
+
 def test_a_key_that_somebody_raised_further_leaves_our_file(root: Path) -> None:
     raise_all(root)
     kernel(root, fs__inotify__max_user_instances="16384")
+    other = root / "etc/sysctl.d/50-other.conf"
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.write_text("fs.inotify.max_user_instances = 16384\n")
     assert raise_all(root).changes == ["/etc/sysctl.d/90-skerry.conf written"]
     assert value(root, "fs.inotify.max_user_instances") == "16384"
     assert "max_user_instances" not in (root / "etc/sysctl.d/90-skerry.conf").read_text()

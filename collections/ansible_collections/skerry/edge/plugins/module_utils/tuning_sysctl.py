@@ -126,6 +126,7 @@ def apply(context: Context, wanted: dict[str, int | str], exact: dict[str, str])
     ours = context.journal.setdefault("sysctl", {})
     refused = context.journal.setdefault("sysctl_refused", {})
     lines: dict[str, str] = {}
+    elsewhere = _set_elsewhere(context)
     for key, target in sorted({**wanted, **{key: f"exact:{value}" for key, value in exact.items()}}.items()):
         current = context.host.read(path_of(key), None)
         if current is None:
@@ -136,6 +137,9 @@ def apply(context: Context, wanted: dict[str, int | str], exact: dict[str, str])
         if want == have:
             if have == ours.get(key, {}).get("set") or key in exact:
                 lines[key] = have
+            elif key in ours and key not in elsewhere:
+                # Raised further for now (a host that shares the kernel, a person): after a boot it is ours that counts.
+                lines[key] = ours[key]["set"]
             continue
         if _set(context, key, have, want, target, ours, refused):
             lines[key] = want
@@ -178,6 +182,16 @@ def _set(
         context.save()
     context.change(f"{key}: {have} -> {want}")
     return True
+
+
+def _set_elsewhere(context: Context) -> set[str]:
+    """Keys that other files than ours set at boot."""
+    folders = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d")
+    files = [file for folder in folders for file in sorted(context.host.path(folder).glob("*.conf"))]
+    texts = [file.read_text(encoding="utf-8") for file in files if file != context.host.path(FILE) and file.exists()]
+    texts.append(context.host.read("/etc/sysctl.conf"))
+    found = (re.match(r"\s*-?([\w./-]+)\s*=", line) for text in texts for line in text.splitlines())
+    return {match.group(1).replace("/", ".") for match in found if match}
 
 
 def _note_conflicts(context: Context, lines: dict[str, str]) -> None:
