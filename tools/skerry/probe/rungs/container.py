@@ -31,6 +31,10 @@ ANNOTATION = {"module.wasm.image/variant": "compat"}
 EXIT_CODE_NOTE = "crun's WasmEdge handler reports 0 whatever code the module exits with (docs/wasi-findings.md)"
 #: Exit codes of processes that a signal ended, as OCI runtimes give them (128 + number).
 _SIGNALS = {128 + number: number for number in (4, 6, 7, 8, 11)}
+#: Exit code of a process that SIGKILL ended.
+_KILLED = 128 + 9
+#: Part of a limit that counts as all of it: the kernel charges memory in batches of 64 pages a core.
+_FULL = 0.95
 _USED = "docker-used"
 _KILL_SECONDS = 30
 
@@ -249,12 +253,19 @@ class _Run:
             "exit": (end - max(first, started)) / 1e9,
         }
         state = self.slot.docker.request("GET", f"/containers/{self.container}/json", "describe the container")["State"]
-        killed = bool(state.get("OOMKilled")) or (self.group is not None and self.group.oom_kills() > 0)
-        if result.limit is None and killed:
+        if result.limit is None and (state.get("OOMKilled") or self._filled_its_memory()):
             result.limit = "memory"
         if result.limit is None:
             result.exit_code = state["ExitCode"] if self.status is None else self.status
         result.account(self.pss or None, None, self.group)
+
+    def _filled_its_memory(self) -> bool:
+        """Whether the kernel ended it at its limit. Docker misses the notice at times, and the count of kills is gone
+        with the container's own group; the peak stays with the group above it."""
+        limit, group = self.slot.spec.memory, self.group
+        if group is None or limit is None:
+            return False
+        return group.oom_kills() > 0 or (self.status == _KILLED and (group.peak() or 0) >= limit * _FULL)
 
 
 class _ContainerSlot(Slot):
