@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from skerry import paths
 sys.path.insert(0, str(paths.root() / "collections"))
 from ansible_collections.skerry.edge.plugins.module_utils import (
     artifacts,
+    containerd_drop_ins,
     containerd_shim,
     docker_daemon,
     wasm_runtimes,
@@ -141,3 +143,22 @@ def test_checksum_files() -> None:
     assert artifacts.digest_from_list(digest + "\n", "k3s", "url") == digest
     with pytest.raises(artifacts.ArtifactError, match="ARTIFACT_002"):
         artifacts.digest_from_list(text, "k3s-armhf", "url")
+
+
+@pytest.mark.parametrize(
+    ("controllers", "proc", "expected"),
+    [
+        ("cpuset cpu memory", "0::/x", True),
+        ("cpu memory", "0::/x", False),
+        (None, "3:cpuset:/x\n0::/x", True),
+        (None, "3:cpu,cpuacct:/x\n0::/x", False),
+    ],
+)
+def test_handlers_agree_with_k3s_on_the_owner_of_cgroups(
+    tmp_path: Path, controllers: str | None, proc: str, expected: bool
+) -> None:
+    (tmp_path / "proc").write_text(proc)
+    if controllers is not None:
+        (tmp_path / "controllers").write_text(controllers)
+    found = containerd_drop_ins.systemd_cgroup(str(tmp_path / "proc"), str(tmp_path / "controllers"))
+    assert found is expected

@@ -223,11 +223,14 @@ class Bench:
         self.view.phase(f"{workload}: preparing", len(live))
         self._with_all(live, self._make_ready)
         live = self._live(workload)
-        self.view.phase(f"{workload}: warming up", len(live))
-        self._warm([one for one in live if one.id not in self._first], 1)
+        first = [one for one in live if one.id not in self._first]
+        self.view.phase(f"{workload}: first runs", len(first))
+        self._warm(first, 1)
         # A combination that is slow has its budget for samples, not for warming up again and again.
         quick = [one for one in self._live(workload) if self._wall.get(one.id, 0.0) * 10 <= self.options.budget]
-        self._warm(quick, self.options.warmups - 1)
+        if quick and self.options.warmups > 1:
+            self.view.phase(f"{workload}: warming up", len(quick) * (self.options.warmups - 1))
+            self._warm(quick, self.options.warmups - 1)
         for one in self._live(workload):
             self._replace(plan.with_budget(one, self._wall.get(one.id, 0.0), self.options.budget))
         slots = plan.schedule(self._live(workload), self.options.seed)
@@ -255,7 +258,7 @@ class Bench:
                 lowest.setdefault(plan.group(one), one)
         if not lowest:
             return
-        self.view.phase(f"{workload}: trying the full input", len(lowest))
+        self.view.phase(f"{workload}: trying the full input", 2 * len(lowest))
         self._with_all(list(lowest.values()), self._make_ready)
         self._warm([one for one in lowest.values() if self._combinations[one.id].fault is None], 1)
         slow: dict[tuple[str, str, str, str, str], str] = {}

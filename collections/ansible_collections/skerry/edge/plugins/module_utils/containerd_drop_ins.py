@@ -20,6 +20,18 @@ TABLE = """version = 3
 """
 
 
+def systemd_cgroup(proc="/proc/self/cgroup", controllers="/sys/fs/cgroup/cgroup.controllers"):
+    """Whether k3s gives its containers' cgroups to systemd: where its unit has the cpuset controller, on version 1 too.
+
+    All handlers of a node must agree with the kubelet on this. The rule is k3s's own (pkg/agent/config, CheckCgroups).
+    """
+    if os.path.exists(controllers):
+        with open(controllers, encoding="utf-8") as stream:
+            return "cpuset" in stream.read().split()
+    with open(proc, encoding="utf-8") as stream:
+        return any("cpuset" in line.split(":")[1].split(",") for line in stream if line.count(":") >= 2)
+
+
 def wanted(handlers, runtimes, systemd_cgroup, folder=FOLDER):
     """{path: text} for the handlers that run through crun; shims need no file."""
     files = {}

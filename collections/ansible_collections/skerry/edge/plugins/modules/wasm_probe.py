@@ -58,7 +58,7 @@ recorded:
   returned: always
   type: dict
 systemd_cgroup:
-  description: Whether containers' cgroups belong to systemd here (cgroup version 2).
+  description: Whether k3s gives the cgroups of its containers to systemd here.
   returned: always
   type: bool
 """
@@ -117,7 +117,7 @@ def main():
         shutil.rmtree(folder, ignore_errors=True)
     runtimes = {name: entry for name, entry in entries.items() if entry is not None}
     handlers = handlers_of(runtimes)
-    systemd = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+    systemd = containerd_drop_ins.systemd_cgroup()
     module.exit_json(
         changed=False,
         runtimes=runtimes,
