@@ -91,18 +91,32 @@ def build(
 @app.command()
 def add(
     file: Path = FILE,
-    component: str = typer.Option(..., "--as", metavar="COMPONENT", help="What it is: k3s, wasmtime, ..."),
-    version: str = typer.Option(..., "--version", metavar="V", help="Its version, as the roles name it: v1.36.5+k3s1."),
-    arch: str = typer.Option(..., "--arch", metavar="A", help="amd64, arm64, arm or noarch."),
+    component: str = typer.Option(None, "--as", metavar="COMPONENT", help="What it is: k3s, wasmtime, ..."),
+    version: str = typer.Option(None, "--version", metavar="V", help="Its version, as roles name it: v1.36.5+k3s1."),
+    arch: str = typer.Option(None, "--arch", metavar="A", help="amd64, arm64, arm or noarch; an image says it itself."),
     name: str = typer.Option(None, "--file", metavar="NAME", help="Its name in the mirror; default: the component's."),
+    image: str = typer.Option(None, "--image", metavar="REF", help="It is an archive of this image: docker.io/a/b:1."),
     directory: Path = DIRECTORY,
     as_json: bool = JSON,
 ) -> None:
-    """Put a file of one's own into the mirror and lock its checksum."""
+    """Put a file of one's own, or an archive of an image, into the mirror and lock its checksum."""
+    from skerry.errors import SkerryError
     from skerry.mirror.store import add as add_file
+    from skerry.mirror.store import add_image
 
     mirror = directory or paths.mirror()
-    entry = add_file(mirror, file, component, version, arch, name)
+    if image:
+        if component or version or name:
+            raise SkerryError(
+                "MIRROR_003", "--image with --as, --version or --file", "leave those away: the reference says the place"
+            )
+        entry = add_image(mirror, file, image, arch)
+    elif component and version and arch:
+        entry = add_file(mirror, file, component, version, arch, name)
+    else:
+        raise SkerryError(
+            "MIRROR_003", "nothing says what the file is", "give --as, --version and --arch; or --image for an image"
+        )
     if as_json:
         typer.echo(json.dumps({"mirror": str(mirror), **entry.model_dump()}))
     else:

@@ -14,7 +14,9 @@ from typing import BinaryIO
 from pydantic import ValidationError
 
 from skerry.errors import Exit, SkerryError
+from skerry.mirror.archive import expect
 from skerry.mirror.lock import GUARD_NAME, LOCAL, LOCK_NAME, Entry, guarded, read, record
+from skerry.mirror.reference import IMAGES, parse
 
 CHUNK = 1 << 20
 
@@ -110,6 +112,21 @@ def add(mirror: Path, file: Path, component: str, version: str, arch: str, name:
         entry = make_entry(component, version, arch, name, digest.hexdigest(), size, LOCAL)
         record(mirror, entry)
     return entry
+
+
+def add_image(mirror: Path, file: Path, image: str, arch: str | None = None) -> Entry:
+    """Copy an archive of an image into the mirror and lock it.
+
+    Args:
+        image: the image's reference; the archive has to hold it.
+        arch: its architecture; read from the archive when None.
+
+    Raises:
+        SkerryError: MIRROR_011 (no reference), MIRROR_012 (the archive holds something else), and those of `add`.
+    """
+    reference = parse(image)
+    arch = expect(file, reference, arch)
+    return add(mirror, file, IMAGES, reference.version, arch, reference.file)
 
 
 def _check(mirror: Path, entry: Entry) -> Finding:
