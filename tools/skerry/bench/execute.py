@@ -118,6 +118,13 @@ class Bench:
             self.recorder.run.failures += 1
         self.view.note(f"{one.host} {one.rung} {one.engine} {one.workload}: {fault.code} {fault.cause}")
 
+    def _no_room(self, one: Combination) -> None:
+        """No plan limits memory: the probe ended it before it took the small host with it: no failure."""
+        fault = FaultRecord(code="BENCH_007", cause="this host had too little memory to spare for it",
+                            remedy="measure it on a host with more memory, or with fewer services")
+        self._replace(one.model_copy(update={"planned": 0, "memory_planned": 0, "fault": fault}))
+        self.view.note(f"{one.host} {one.rung} {one.engine} {one.workload}: {fault.code} {fault.cause}")
+
     def _key(self, one: Combination, workload: str, size: str) -> str:
         return plan.identity(one.host, f"{one.rung}/{one.engine}/{one.mode}", one.version, workload, size)
 
@@ -306,6 +313,9 @@ class Bench:
         before = time.monotonic()
         sample = self.sessions[one.host].sample(self._specs.spec(one, memory=kind == "memory"))
         wall = time.monotonic() - before
+        if sample.limit == "memory":
+            self._no_room(one)
+            return
         failure = self._specs.judge(one, sample)
         first = one.id not in self._first
         if first:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from . import frames, runner
 from .faults import ProbeError
+from .rungs.all import find
 from .rungs.base import Host
 from .runner import fault_of
 
@@ -138,6 +139,8 @@ class Agent:
             self.send({"op": "fault", "id": header["id"], "fault": fault.as_dict()})
 
     def _fork(self, header: dict[str, Any]) -> None:
+        if "spec" in header:
+            find(header["spec"]["key"].split("/")[0]).share(self.host)
         mine, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:

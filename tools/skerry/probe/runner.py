@@ -12,7 +12,7 @@ import signal
 import socket
 from typing import Any, NoReturn
 
-from . import frames, procs
+from . import frames, memory, procs
 from .faults import ProbeError
 from .rungs.all import ALL, find
 from .rungs.base import Host, Result, Slot, Spec
@@ -82,6 +82,7 @@ class Runner:
         spec = Spec(**request["spec"])
         slot = find(spec.rung).open(self.host, spec)
         slot.stays = True
+        memory.trim()  # many slots wait beside each other on a small host
         try:
             self.send({"op": "done", "id": request["id"], "result": {}})
             while True:
@@ -109,6 +110,7 @@ class Runner:
                 tail.extend(data)
                 del tail[:-TAIL]
 
+        slot.protect_host()
         try:
             result: Result = slot.once(take, bool(header["memory"]))
         except Exception as error:

@@ -15,6 +15,8 @@ from ..procs import Ended, Limits, Take
 from ..store import Store
 from ..traps import from_signal
 
+#: Bytes of available memory that no run without a limit of its own gets.
+KEPT_FREE = 64 << 20
 #: Seconds between two looks at proportional set sizes when memory is what is measured.
 WATCH = 0.002
 #: The same where it only stands in for a control group.
@@ -30,6 +32,8 @@ class Host:
     store: Store
     cgroups: Cgroups
     facts: dict[str, Any]
+    #: What all runners of the session use together (`Rung.share`).
+    shared: dict[str, Any] = field(default_factory=dict)
 
     def section(self, role: str) -> dict[str, Any] | None:
         """What a role wrote into the fact file; None when it never ran here."""
@@ -140,10 +144,12 @@ def from_ended(ended: Ended, group: Group | None) -> Result:
 
 
 def spare_memory() -> int:
-    """Bytes that a run without a limit of its own may use: three quarters of what the host has available."""
+    """Bytes that a run without a limit of its own may use: three quarters of what the host has available, and never the
+    last `KEPT_FREE`, in which the page cache keeps the commands of its services."""
     with open("/proc/meminfo") as file:
         available = next((int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:")), 0)
-    return max(64 << 20, min(available, hostinfo.memory_total()) * 3 // 4)
+    free = min(available, hostinfo.memory_total())
+    return max(64 << 20, min(free * 3 // 4, free - KEPT_FREE))
 
 
 class Slot:
@@ -156,11 +162,16 @@ class Slot:
 
     def __init__(self, host: Host, spec: Spec) -> None:
         self.host, self.spec = host, spec
-        if spec.memory is None and host.cgroups.session is not None:
-            spec.memory = spare_memory()  # a module that eats memory shall not take the host with it
+        self.unlimited = spec.memory is None and host.cgroups.session is not None
+        self.protect_host()
         self.directory = host.work / f"slot-{os.getpid()}"
         self.directory.mkdir(exist_ok=True)
         self.dirs = self._directories()
+
+    def protect_host(self) -> None:
+        """Before each run: one that nobody gave a limit shall not take the host with it when it eats memory."""
+        if self.unlimited:
+            self.spec.memory = spare_memory()
 
     def _directories(self) -> list[tuple[str, str]]:
         """Pairs (host, guest): what the spec names, then the private directories of its files."""
@@ -245,6 +256,9 @@ class Rung:
     def capabilities(self, host: Host) -> list[dict[str, Any]]:
         """Every engine and mode that this rung knows, with the reason where this host cannot run it."""
         raise NotImplementedError
+
+    def share(self, host: Host) -> None:
+        """Make what all runners use together; called by the agent, before it forks one. Most rungs share nothing."""
 
     def open(self, host: Host, spec: Spec) -> Slot:
         """Make a spec ready. Raises ProbeError."""

@@ -29,6 +29,7 @@ from .words import Words
 
 LABEL = "dev.skerry.session"
 _USED = "pod.json"
+_WATCHER = "containerd's events"
 _CONTAINER = "main"
 #: Exit status of a process that SIGKILL ended, as containerd gives it.
 _KILLED = 137
@@ -305,8 +306,7 @@ class _PodSlot(Slot):
         archive.write_bytes(images.archive(self.tag, self.name, data, host.facts["arch"], {LABEL: host.session}))
         ctr.run(k3s, "images", "import", str(archive))
         archive.unlink()
-        self.events = ctr.Events(k3s)
-        time.sleep(0.5)  # until it listens; it says nothing when it does
+        self.events = ctr.Events(host.shared[_WATCHER])
 
     def body(self, name: str) -> dict[str, Any]:
         """The pod that the API is asked for."""
@@ -421,6 +421,12 @@ class Pod(Rung):
             via = f"k3s {version} {name} ({runtime})"
             found.append(capability(self.name, engine, engine_version, mode, reason, via=via, cluster=cluster))
         return found
+
+    def share(self, host: Host) -> None:
+        """See `Rung.share`: the one watcher of containerd's events."""
+        k3s, watcher = find_command("k3s"), host.shared.get(_WATCHER)
+        if k3s is not None and (watcher is None or not watcher.alive()):
+            host.shared[_WATCHER] = ctr.Watcher(k3s, host.work)
 
     def open(self, host: Host, spec: Spec) -> Slot:
         """See `Rung.open`."""
