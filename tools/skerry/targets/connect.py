@@ -16,7 +16,7 @@ from typing import IO
 
 from skerry.errors import Exit, SkerryError
 from skerry.targets.api import Target
-from skerry.targets.bootstrap import boot_line, probe_zip, shell_command
+from skerry.targets.bootstrap import BOOT, boot_line, probe_zip, shell_command
 from skerry.targets.ssh import Login, login
 
 READY = b"SKERRY-READY\n"
@@ -39,13 +39,14 @@ def _listen(stream: IO[bytes], lines: deque[str]) -> None:
         lines.append(line.decode("utf-8", "replace").rstrip())
 
 
-def _argv(target: Target, how: Login) -> list[str]:
+def command_line(target: Target, how: Login, boot: str = BOOT) -> list[str]:
+    """The whole command that starts Python with ``boot`` on a host."""
     interpreter = str(target.variables.get("ansible_python_interpreter") or "")
     if interpreter in ("auto", "auto_legacy", "auto_silent", "auto_legacy_silent"):
         interpreter = ""
     if target.local and not interpreter:
         interpreter = sys.executable
-    command = shell_command(interpreter or None, list(how.become))
+    command = shell_command(interpreter or None, list(how.become), boot)
     return ["/bin/sh", "-c", command] if target.local else [*how.command, command]
 
 
@@ -68,7 +69,7 @@ def start(target: Target) -> Started:
     how = login(target)
     try:
         process = subprocess.Popen(
-            _argv(target, how),
+            command_line(target, how),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
