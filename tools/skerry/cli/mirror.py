@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ FILE = typer.Argument(..., metavar="FILE", help="The file to put into the mirror
 PLACE = typer.Argument(None, metavar="[DIR]", help="The mirror; default as for build.")
 INVENTORY = typer.Option(..., "--inventory", "-i", help="The inventory whose hosts the mirror is for.")
 ARCH = typer.Option(None, "--arch", help="Architecture of hosts whose inventory does not say it; repeatable.")
+REGISTRY = typer.Option(
+    None, "--registry", metavar="HOST=URL", help="Ask that cache instead of a registry: docker.io=https://...; repeatable."
+)
 JSON = typer.Option(False, "--json", help="Print JSON.")
 
 
@@ -46,46 +50,103 @@ def _bars() -> tuple[Any, Any]:
     return display, watch
 
 
+def _redirects(given: list[str]) -> dict[str, str]:
+    from skerry.errors import SkerryError
+
+    found = {}
+    for text in given:
+        registry, _, url = text.partition("=")
+        if not registry or not url.startswith(("http://", "https://")):
+            raise SkerryError(
+                "MIRROR_003", f"--registry {text}: that is not HOST=URL",
+                "write for instance --registry docker.io=https://cache.example/docker-hub",
+            )
+        found[registry] = url
+    return found
+
+
+def _list(plan: Any, as_json: bool) -> int:
+    """What is known before anything is asked of upstream."""
+    rows = [(need.artifact.path, need.artifact.url, need.artifact.model_dump()) for need in plan.artifacts.values()]
+    rows += [(listed.path, listed.url, listed.model_dump()) for listed, _ in plan.lists.values()]
+    for chart, _ in plan.charts:
+        path = f"{chart.chart}/{chart.version}/noarch/{chart.file}"
+        rows.append((path, f"{chart.repo} {chart.chart}", {"chart": chart.chart, "repo": chart.repo, "path": path}))
+    for reference, arch in plan.images:
+        rows.append((f"images ({arch})", reference, {"image": reference, "arch": arch}))
+    for path, source, data in sorted(rows, key=lambda row: row[:2]):
+        typer.echo(json.dumps(data) if as_json else f"{path}  {source}")
+    return int(Exit.OK)
+
+
+def _announce(things: list[Any], say: Any) -> None:
+    """Sizes of what is about to be downloaded."""
+    wanted = [thing for thing in things if not thing.present]
+    for thing in wanted:
+        say(f"{'':11}{size_text(thing.size) if thing.size is not None else '?':>9}  {thing.path}")
+    total = size_text(sum(thing.size or 0 for thing in wanted))
+    unknown = sum(thing.size is None for thing in wanted)
+    there = size_text(sum(thing.size or 0 for thing in things if thing.present))
+    say(
+        f"to download: {len(wanted)} files, {total}" + (f" and {unknown} of unknown size" if unknown else "")
+        + f"; {len(things) - len(wanted)} are there ({there})"
+    )
+
+
 @app.command()
 def build(
     inventory: Path = INVENTORY,
     directory: Path = DIRECTORY,
     arch: list[str] = ARCH,
+    registry: list[str] = REGISTRY,
     dry_run: bool = typer.Option(False, "--list", help="Only list what the inventory needs; download nothing."),
     as_json: bool = JSON,
 ) -> int:
-    """Fill a mirror with what the hosts of an inventory need, and lock the checksums.
+    """Fill a mirror with what the hosts of an inventory need: binaries, charts, images. Lock the checksums.
 
-    Downloads are taken up where they broke, verified, and skipped when they are there. Hosts then use it with
-    skerry_mirror: the directory, or an http(s) URL that serves it.
+    Charts come first: where Helm is on PATH, or SKERRY_HELM names it, images that a chart shows when it is rendered
+    are added to those that the roles declare. Sizes are shown before the large downloads begin. Downloads are taken up
+    where they broke, verified, and skipped when they are there. Hosts then use the mirror with skerry_mirror: the
+    directory, or an http(s) URL that serves it.
     """
+    from skerry.mirror.build import Options
     from skerry.mirror.build import build as fill
+    from skerry.mirror.charts import helm
     from skerry.mirror.plan import needs
 
+    redirects = _redirects(registry or [])
     mirror = directory or paths.mirror()
-    wanted = needs(inventory, arch or [])
+    plan = needs(inventory, arch or [])
     if dry_run:
-        for need in wanted:
-            text = need.artifact.model_dump_json() if as_json else f"{need.artifact.path}  {need.artifact.url}"
-            typer.echo(text)
-        return int(Exit.OK)
+        return _list(plan, as_json)
+    command = helm()
+    if plan.charts and not command:
+        typer.echo(
+            "no helm command: images of charts are those that the roles declare, not checked by rendering", err=True
+        )
     display, watch = _bars()
+    say = partial(display.console.print, markup=False, highlight=False, soft_wrap=True)
     with display:
-        outcomes = fill(mirror, wanted, watch)
+        outcomes = fill(mirror, plan, Options(watch, partial(_announce, say=say), redirects, command))
     for outcome in outcomes:
-        if as_json:
-            typer.echo(json.dumps(asdict(outcome)))
-            continue
-        typer.echo(f"{outcome.state:11}{size_text(outcome.size):>9}  {outcome.path}")
-        if outcome.detail:
-            typer.echo(f"{'':22}{outcome.detail}")
-        if outcome.state == "failed":
-            typer.echo(f"  remedy: {outcome.remedy}", err=True)
+        _say(outcome, as_json)
     if not as_json:
         total = size_text(sum(outcome.size for outcome in outcomes))
         missing = sum(outcome.state == "missing" for outcome in outcomes)
         typer.echo(f"{mirror}: {len(outcomes)} artifacts, {total}, {missing} optional ones missing")
     return int(Exit.FAILED if any(outcome.state == "failed" for outcome in outcomes) else Exit.OK)
+
+
+def _say(outcome: Any, as_json: bool) -> None:
+    """One line of the result."""
+    if as_json:
+        typer.echo(json.dumps(asdict(outcome)))
+        return
+    typer.echo(f"{outcome.state:11}{size_text(outcome.size):>9}  {outcome.path}")
+    if outcome.detail:
+        typer.echo(f"{'':22}{outcome.detail}")
+    if outcome.state == "failed":
+        typer.echo(f"  remedy: {outcome.remedy}", err=True)
 
 
 @app.command()

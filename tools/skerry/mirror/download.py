@@ -54,6 +54,21 @@ def fetch_text(url: str) -> str:
         raise _failed(url, error) from error
 
 
+def remote_size(url: str) -> int | None:
+    """How many bytes a download will be, None when the server does not say.
+
+    Raises:
+        SkerryError: MIRROR_008.
+    """
+    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "skerry-mirror"})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            length = answer.headers.get("Content-Length")
+    except _NETWORK as error:
+        raise _failed(url, error) from error
+    return int(length) if length else None
+
+
 def expected_digest(checksum: str, url: str) -> str | None:
     """The SHA-256 that a role's checksum promises for the file at ``url``; None when upstream promises none.
 

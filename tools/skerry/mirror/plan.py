@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from pydantic import BaseModel, ConfigDict
 from skerry import paths
 from skerry.errors import SkerryError
 from skerry.inventory.effective import Asking, Effective
+from skerry.mirror.charts import Chart
+from skerry.mirror.reference import parse
 
 #: Architecture in a mirror -> `uname -m` of such a host.
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "arm": "armv7l"}
@@ -27,7 +29,8 @@ _ARCHS = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm
           "arm": "arm", "armhf": "arm"}
 #: Variables that may say a host's architecture, in this order; `sandbox_arch` makes sandbox hosts.
 _ARCH_VARIABLES = ("skerry_arch", "sandbox_arch")
-_ROLE_PREFIXES = ("k3s_", "docker_", "wasm_runtime_", "skerry_")
+#: Variables that say how a host is reached or made, not what it needs.
+_IRRELEVANT = ("ansible_", "inventory_", "sandbox_", "group_names", "k3s_node_", "skerry_region", "skerry_zone")
 TIMEOUT = 600
 
 
@@ -50,12 +53,58 @@ class Artifact(BaseModel):
         return f"{self.component}/{self.version}/{self.arch}/{self.file}"
 
 
+class ImageList(Artifact):
+    """A file that lists images; ``without`` has patterns of references that are not wanted."""
+
+    arch: str = "noarch"
+    without: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Need:
     """An artifact, and some host that needs it."""
 
     artifact: Artifact
     host: str
+
+
+@dataclass
+class Plan:
+    """What an inventory needs, as its roles say: ``images`` has {(full reference, architecture): host}.
+
+    ``lists`` and ``charts`` name further images once they are there, for the architectures of the hosts that need them.
+    """
+
+    artifacts: dict[str, Need] = field(default_factory=dict)
+    lists: dict[str, tuple[ImageList, dict[str, str]]] = field(default_factory=dict)
+    charts: list[tuple[Chart, dict[str, str]]] = field(default_factory=list)
+    images: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    @property
+    def kubernetes(self) -> str:
+        """The version of Kubernetes that charts are rendered for: that of k3s, or ""."""
+        versions = [need.artifact.version for need in self.artifacts.values() if need.artifact.component == "k3s"]
+        return versions[0].partition("+")[0] if versions else ""
+
+    def take(self, answer: dict[str, Any], host: str, arch: str) -> None:
+        """Note what one role of one host has answered."""
+        for raw in answer.get("artifacts", []):
+            artifact = Artifact.model_validate(raw)
+            known = self.artifacts.get(artifact.path)
+            # Wanted by one host and insisted on by another: it is needed.
+            if known is None or known.artifact.optional:
+                self.artifacts[artifact.path] = Need(artifact, host)
+        for raw in answer.get("image_lists", []):
+            listed = ImageList.model_validate(raw)
+            self.lists.setdefault(listed.path, (listed, {}))[1].setdefault(arch, host)
+        for raw in answer.get("charts", []):
+            chart = Chart.model_validate(raw)
+            known_chart = next((archs for other, archs in self.charts if other == chart), None)
+            if known_chart is None:
+                self.charts.append((chart, known_chart := {}))
+            known_chart.setdefault(arch, host)
+        for text in answer.get("images", []):
+            self.images.setdefault((parse(text).text, arch), host)
 
 
 def architectures(hosts: dict[str, dict[str, Any]], given: Iterable[str]) -> dict[str, set[str]]:
@@ -92,12 +141,12 @@ def architectures(hosts: dict[str, dict[str, Any]], given: Iterable[str]) -> dic
 
 
 def representatives(effective: Effective, hosts: set[str]) -> list[str]:
-    """One host for each different set of role variables and k3s membership: the others need the same artifacts."""
+    """One host for each different set of variables and k3s membership: the others need the same."""
     cluster = effective.members("skerry_servers") | effective.members("skerry_agents")
     chosen: dict[str, str] = {}
     for host in sorted(hosts):
         variables = effective.hosts[host]
-        relevant = {key: value for key, value in variables.items() if key.startswith(_ROLE_PREFIXES)}
+        relevant = {key: value for key, value in variables.items() if not key.startswith(_IRRELEVANT)}
         chosen.setdefault(json.dumps([relevant, host in cluster], sort_keys=True, default=str), host)
     return list(chosen.values())
 
@@ -130,7 +179,7 @@ def _play(inventory: Path, arch: str, hosts: list[str]) -> dict[str, Any]:
     return answer
 
 
-def _artifacts(answer: dict[str, Any]) -> Iterable[Need]:
+def _answers(answer: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
     for play in answer.get("plays", []):
         for task in play.get("tasks", []):
             for host, result in task.get("hosts", {}).items():
@@ -139,26 +188,23 @@ def _artifacts(answer: dict[str, Any]) -> Iterable[Need]:
                         "MIRROR_007", f"{host}: {result.get('msg', 'a task failed')}",
                         "correct the variables of that host (`skerry inventory check`)",
                     )
-                for raw in result.get("artifacts", []):
-                    yield Need(Artifact.model_validate(raw), host)
+                yield host, result
 
 
-def needs(inventory: Path, given: Iterable[str]) -> list[Need]:
-    """What the hosts of an inventory need, each artifact once, sorted by its place.
+def needs(inventory: Path, given: Iterable[str]) -> Plan:
+    """What the hosts of an inventory need, each thing once.
 
     Raises:
-        SkerryError: MIRROR_006 (architecture unknown), MIRROR_007 (Ansible refuses the inventory).
+        SkerryError: MIRROR_006 (architecture unknown), MIRROR_007 (Ansible refuses the inventory), MIRROR_011 (a
+            reference that is none).
     """
     effective = Asking(inventory).answer()
     if effective.failure:
         raise SkerryError("MIRROR_007", effective.failure, f"run `skerry inventory check -i {inventory}`")
     if not effective.hosts:
         raise SkerryError("MIRROR_007", f"{inventory} has no hosts", "name another inventory with -i")
-    found: dict[str, Need] = {}
+    plan = Plan()
     for arch, hosts in sorted(architectures(effective.hosts, given).items()):
-        for need in _artifacts(_play(inventory, arch, representatives(effective, hosts))):
-            known = found.get(need.artifact.path)
-            # Wanted by one host and insisted on by another: it is needed.
-            if known is None or known.artifact.optional:
-                found[need.artifact.path] = need
-    return [found[path] for path in sorted(found)]
+        for host, result in _answers(_play(inventory, arch, representatives(effective, hosts))):
+            plan.take(result, host, arch)
+    return plan

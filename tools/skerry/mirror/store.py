@@ -114,6 +114,19 @@ def add(mirror: Path, file: Path, component: str, version: str, arch: str, name:
     return entry
 
 
+def put(mirror: Path, content: bytes, component: str, version: str, arch: str, name: str, source: str) -> Entry:
+    """Write a small file of known content into the mirror and lock it (the caller holds `guarded`).
+
+    Raises:
+        SkerryError: MIRROR_002, MIRROR_003.
+    """
+    entry = make_entry(component, version, arch, name, hashlib.sha256(content).hexdigest(), len(content), source)
+    with beside(mirror / entry.path) as (stream, _):
+        stream.write(content)
+    record(mirror, entry)
+    return entry
+
+
 def add_image(mirror: Path, file: Path, image: str, arch: str | None = None) -> Entry:
     """Copy an archive of an image into the mirror and lock it.
 

@@ -62,7 +62,8 @@ class ActionModule(ActionBase):
         try:
             self._options = self._validated()
             if self._options["state"] == "described":
-                return {**result, "changed": False, "artifacts": self._options["artifacts"]}
+                listed = {key: self._options[key] for key in ("artifacts", "charts", "images", "image_lists")}
+                return {**result, "changed": False, **listed}
             wanted = self._options["artifacts"] if self._options["state"] == "present" else []
             return {**result, **self._place([self._resolve(artifact) for artifact in wanted])}
         except ArtifactError as error:

@@ -36,9 +36,29 @@ ARTIFACT_OPTIONS = {
         },
     },
 }
+#: What `described` lists beside artifacts: charts as a role installs them, images, and files that list images.
+CHART_OPTIONS = {
+    "chart": {"type": "str", "required": True},
+    "version": {"type": "str", "required": True},
+    "repo": {"type": "str", "default": ""},
+    "release": {"type": "str", "default": ""},
+    "namespace": {"type": "str", "default": "default"},
+    "values": {"type": "dict", "default": {}},
+}
+LIST_OPTIONS = {
+    "component": {"type": "str", "required": True},
+    "version": {"type": "str", "required": True},
+    "file": {"type": "str", "required": True},
+    "url": {"type": "str", "default": ""},
+    "checksum": {"type": "str", "default": ""},
+    "without": {"type": "list", "elements": "str", "default": []},
+}
 #: Options of the whole task.
 TASK_OPTIONS = {
-    "artifacts": {"type": "list", "elements": "dict", "required": True, "options": ARTIFACT_OPTIONS},
+    "artifacts": {"type": "list", "elements": "dict", "default": [], "options": ARTIFACT_OPTIONS},
+    "charts": {"type": "list", "elements": "dict", "default": [], "options": CHART_OPTIONS},
+    "images": {"type": "list", "elements": "str", "default": []},
+    "image_lists": {"type": "list", "elements": "dict", "default": [], "options": LIST_OPTIONS},
     "mirror": {"type": "str", "default": ""},
     "state": {"type": "str", "choices": ["present", "absent", "described"], "default": "present"},
     "record": {"type": "path", "default": "/var/lib/skerry/artifacts.json"},

@@ -24,7 +24,26 @@ options:
       - C(mode) (default C(0644)), C(owner), C(group) as in M(ansible.builtin.file).
     type: list
     elements: dict
-    required: true
+    default: []
+  charts:
+    description:
+      - Only with C(state=described). Charts as a role installs them, each with C(chart) (a name, or an oci:// address), C(version),
+        C(repo), C(release), C(namespace) and C(values).
+    type: list
+    elements: dict
+    default: []
+  images:
+    description: Only with C(state=described). References of images that the role's workloads run, for the host's architecture.
+    type: list
+    elements: str
+    default: []
+  image_lists:
+    description:
+      - Only with C(state=described). Files that list images, one reference a line, each with C(component), C(version), C(file),
+        C(url), C(checksum) and C(without), patterns of repositories that are not wanted (C(*traefik*)).
+    type: list
+    elements: dict
+    default: []
   mirror:
     description: A directory on the controller, an http(s) URL with the same layout, or empty for upstream.
     type: str

@@ -1,0 +1,186 @@
+"""What hosts need of a mirror, and whether it is there. Pure Python: no host, no Ansible."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.skerry.edge.plugins.module_utils.artifacts import (
+    LOCK_NAME,
+    ArtifactError,
+    is_url,
+    lock_index,
+    mirror_url,
+    plain_form,
+    relative_path,
+)
+
+#: The component under which all images lie.
+IMAGES = "images"
+ARCHS = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64", "armv7l": "arm", "armv8l": "arm"}
+TIMEOUT = 20
+_NETWORK = (urllib.error.URLError, ConnectionError, TimeoutError)
+_REFERENCE = re.compile(
+    r"^[A-Za-z0-9._/-]+(?::[0-9]+/[a-z0-9._/-]+)?(?::[A-Za-z0-9_][\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?$"
+)
+
+
+def full_reference(text: str) -> str:
+    """An image's name as engines look it up: docker.io/, library/ and :latest supplied; a digest stands for the tag."""
+    text = text.strip()
+    if not _REFERENCE.match(text):
+        raise ArtifactError(
+            "AIRGAP_004", f"'{text}' is no reference of an image",
+            "write it as registry/repository:tag or registry/repository@sha256:<64 hex digits>",
+        )
+    rest, _, digest = text.partition("@")
+    first, slash, behind = rest.partition("/")
+    registry, path = (first, behind) if slash and re.search(r"[.:]|^localhost$", first) else ("docker.io", rest)
+    path, _, tag = path.partition(":")
+    if registry in ("docker.io", "index.docker.io"):
+        registry, path = "docker.io", path if "/" in path else f"library/{path}"
+    return f"{registry}/{path}@{digest}" if digest else f"{registry}/{path}:{tag or 'latest'}"
+
+
+def image_artifact(reference: str, arch: str) -> dict[str, str]:
+    """The artifact of an image, by its full reference: images/<tag>/<arch>/<name, + for />.tar."""
+    name, at, digest = reference.partition("@")
+    tag = digest.replace(":", "-") if at else ""
+    if not tag:
+        name, _, tag = reference.rpartition(":")
+    file = name.replace("/", "+").replace(":", "~") + ".tar"
+    return {"component": IMAGES, "version": tag, "arch": arch, "file": file}
+
+
+def chart_artifact(chart: dict[str, Any], ending: str = ".tgz") -> dict[str, str]:
+    """The artifact of a chart, or of the list of its images (``.images.txt``)."""
+    name = chart["chart"].rstrip("/").rpartition("/")[2]
+    file = f"{name}-{chart['version']}{ending}"
+    return {"component": name, "version": chart["version"], "arch": "noarch", "file": file}
+
+
+class Mirror:
+    """A mirror as the controller sees it: a directory, or the address of a server.
+
+    Raises:
+        ArtifactError: AIRGAP_003 when there is no lock, ARTIFACT_007 when it cannot be understood.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.remote = is_url(place)
+        try:
+            self._lock = lock_index(self._read(LOCK_NAME), f"{place.rstrip('/')}/{LOCK_NAME}")
+        except (OSError, *_NETWORK) as error:
+            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+            raise ArtifactError(
+                "AIRGAP_003", f"{place} is no mirror that this machine can read: {LOCK_NAME}: {reason}",
+                "name in skerry_mirror the directory that `skerry mirror build` filled, or an address that serves it",
+            ) from error
+
+    def _read(self, path: str) -> str:
+        if not self.remote:
+            return (Path(self.place) / path).read_text(encoding="utf-8")
+        with urllib.request.urlopen(f"{self.place.rstrip('/')}/{path}", timeout=TIMEOUT) as answer:
+            text: str = answer.read().decode("utf-8", "replace")
+            return text
+
+    def holds(self, artifact: dict[str, Any]) -> bool:
+        """Whether the lock knows it, in the role's form or as the plain file that does as well."""
+        plain = plain_form(artifact)
+        return relative_path(artifact) in self._lock or bool(plain and relative_path(plain) in self._lock)
+
+    def gone(self, artifact: dict[str, Any]) -> bool:
+        """Whether the lock knows it and the file is not there, or has another size."""
+        path = relative_path(artifact)
+        if path not in self._lock:
+            plain = plain_form(artifact)
+            artifact, path = plain, relative_path(plain)
+        wanted = self._lock[path].get("size")
+        if self.remote:
+            request = urllib.request.Request(mirror_url(self.place, artifact), method="HEAD")
+            try:
+                with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+                    size = int(answer.headers.get("Content-Length") or wanted)
+            except _NETWORK:
+                return True
+        else:
+            file = Path(self.place) / path
+            size = file.stat().st_size if file.is_file() else -1
+        return wanted is not None and size != wanted
+
+    def lines(self, artifact: dict[str, Any]) -> list[str]:
+        """References in a list of images; nothing when the mirror has no such list."""
+        if not self.holds(artifact):
+            return []
+        path = mirror_url("", artifact).lstrip("/") if self.remote else relative_path(artifact)
+        try:
+            lines = [line.strip() for line in self._read(path).splitlines()]
+        except (OSError, *_NETWORK):
+            return []  # `gone` tells
+        return [line for line in lines if line and not line.startswith("#")]
+
+
+def _images(need: dict[str, Any], mirror: Mirror) -> Iterator[str]:
+    """Full references of what one role's answer needs: declared ones, those of its lists and of its charts."""
+    yield from (full_reference(text) for text in need.get("images", []))
+    for listed in need.get("image_lists", []):
+        for text in mirror.lines({**listed, "arch": "noarch"}):
+            if not any(fnmatch.fnmatch(text, pattern) for pattern in listed.get("without", [])):
+                yield full_reference(text)
+    for chart in need.get("charts", []):
+        yield from (full_reference(text) for text in mirror.lines(chart_artifact(chart, ".images.txt")))
+
+
+def _artifacts(need: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from (item for item in need.get("artifacts", []) if not item.get("optional"))
+    yield from (chart_artifact(chart) for chart in need.get("charts", []))
+    yield from ({**listed, "arch": "noarch"} for listed in need.get("image_lists", []))
+
+
+def survey(
+    needs: Iterable[tuple[str, str, dict[str, Any]]], mirror: Mirror
+) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """What hosts need and what of it is not there.
+
+    Args:
+        needs: (host, architecture, what a role's `state: described` answered), for every host and role.
+
+    Returns:
+        Full references by architecture; and {what is missing: a host that needs it}.
+    """
+    images: dict[str, set[str]] = {}
+    wanted: dict[str, tuple[dict[str, Any], str, str]] = {}
+    for host, arch, need in needs:
+        for artifact in _artifacts(need):
+            wanted.setdefault(relative_path(artifact), (artifact, relative_path(artifact), host))
+        for reference in _images(need, mirror):
+            images.setdefault(arch, set()).add(reference)
+            artifact = image_artifact(reference, arch)
+            wanted.setdefault(relative_path(artifact), (artifact, f"image {reference} ({arch})", host))
+    missing = {shown: host for artifact, shown, host in wanted.values() if not mirror.holds(artifact)}
+    there = [item for item in wanted.values() if item[1] not in missing]
+    with ThreadPoolExecutor(8) as pool:
+        for (_, shown, host), gone in zip(there, pool.map(lambda item: mirror.gone(item[0]), there), strict=True):
+            if gone:
+                missing[shown] = host
+    return {arch: sorted(found) for arch, found in sorted(images.items())}, dict(sorted(missing.items()))
+
+
+def incomplete(missing: dict[str, str], mirror: Mirror) -> ArtifactError:
+    """The error that stops a run."""
+    shown = [f"{what} (for {host})" for what, host in missing.items()]
+    more = f" and {len(shown) - 10} more" if len(shown) > 10 else ""
+    return ArtifactError(
+        "AIRGAP_001",
+        f"the mirror {mirror.place} lacks {len(shown)} of the things that this inventory needs; nothing was changed "
+        f"on any host: {'; '.join(shown[:10])}{more}",
+        "run `skerry mirror build -i INVENTORY -d MIRROR` for this inventory where there is internet and bring the "
+        "mirror here; what you made yourself goes in with `skerry mirror add`",
+    )
