@@ -20,6 +20,8 @@ from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sE
 CONFIG_DIR = "/etc/rancher/k3s"
 CONFIG = CONFIG_DIR + "/config.yaml"
 REGISTRIES = CONFIG_DIR + "/registries.yaml"
+#: Where the role registry puts what a registry of the site wants in registries.yaml, one JSON file for each.
+SITE_REGISTRIES = "/etc/skerry/registries.d"
 TOKEN = CONFIG_DIR + "/token"
 AGENT_TOKEN = CONFIG_DIR + "/agent-token"
 APPLIED = CONFIG_DIR + "/.skerry-applied.json"
@@ -83,6 +85,25 @@ def write_text(path, content, mode):
                 f"make room (df -h {directory}) or make the file system writable, then run again",
             ) from error
         raise
+
+
+def registries(header, text, folder=SITE_REGISTRIES):
+    """Content of registries.yaml, None for no file: the variables' (``text``, JSON) with the site's own registries.
+
+    JSON is YAML, so that no YAML library is wanted on the host. What the variables say of a registry wins. Text of
+    another form (a site's own hand) is taken as it is, without the site's registries.
+    """
+    entries = [json.loads(read_text(path) or "{}") for path in sorted(glob.glob(folder + "/*.json"))]
+    if not entries:
+        return header + text if text else None
+    try:
+        merged = json.loads(text or "{}")
+    except ValueError:
+        return header + text
+    for entry in entries:
+        for part in ("configs", "mirrors"):
+            merged[part] = {**entry.get(part, {}), **(merged.get(part) or {})}
+    return header + json.dumps(merged, indent=2, sort_keys=True) + "\n"
 
 
 def sysctls():
