@@ -89,6 +89,11 @@ def route(network: str, bits: int, device: str, gateway: str = "0.0.0.0") -> Cal
     return change
 
 
+def raspberry(case: Case) -> Case:
+    """A board of 64 bits."""
+    return case.at("system.machine", "aarch64").at("system.userland", "arm64")
+
+
 ONE_HOST: list[tuple[str, str, Callable[[Case], Case]]] = [
     ("PREFLIGHT_001", "error", lambda c: c.such(unreachable="ssh: Connection refused", probe={})),
     ("PREFLIGHT_002", "error", lambda c: c.such(python_missing="no Python found", probe={})),
@@ -164,6 +169,15 @@ ONE_HOST: list[tuple[str, str, Callable[[Case], Case]]] = [
     ("PREFLIGHT_042", "error", lambda c: storage(K3S, sd_card=True)(c).wish(etcd=True)),
     ("PREFLIGHT_043", "error", lambda c: c.at("system.machine", "armv7l").wish(etcd=True)),
     ("PREFLIGHT_044", "warning", lambda c: named(c, "mirror.example.org")),
+    ("PREFLIGHT_051", "error", lambda c: c.wish(broker="named").at("broker.sse4_2", False)),
+    ("PREFLIGHT_051", "error", lambda c: raspberry(c.wish(broker="named")).at("broker.address_bits", 39)),
+    ("PREFLIGHT_051", "error", lambda c: c.wish(broker="named", broker_memory_min_mb=1 << 20)),
+    (
+        "PREFLIGHT_052",
+        "error",
+        lambda c: c.wish(broker="named", sysctl_managed=False).at("broker.aio_max", 65536).at("broker.aio_used", 64000),
+    ),
+    ("PREFLIGHT_053", "warning", lambda c: c.wish(broker="possible").at("broker.sse4_2", False)),
 ]
 
 
@@ -242,6 +256,18 @@ def test_a_plain_host_is_spared_what_only_nodes_need() -> None:
     case = Case().such(role="plain").at("others.kmsg", False).at("others.microk8s", True).at("network.routes", [])
     case.wish(k3s_version="v1.36.5+k3s1").at("identity.hostname", "Edge_1")
     assert codes(case.report()) == {}
+
+
+def test_only_hosts_that_are_to_carry_a_broker_must_be_able_to() -> None:
+    weak = Case().at("broker.sse4_2", False)
+    assert codes(weak.report()) == {}
+    assert codes(raspberry(Case().wish(broker="named")).at("broker.address_bits", 48).report()) == {}
+    assert codes(raspberry(Case().wish(broker="named")).at("broker.address_bits", 0).report()) == {}
+    first = weak.wish(broker="possible").such(name="weak").at("identity.machine_id", "1" * 32)
+    first.at("identity.hostname", "weak")
+    second = Case().wish(broker="possible").such(name="strong", role="agent")
+    assert codes(first.report(), second.report()) == {}
+    assert codes(Case().wish(broker="named").at("broker.aio_max", 65536).report()) == {}  # host_tuning raises it
 
 
 def test_k3s_itself_may_hold_its_ports() -> None:

@@ -91,6 +91,8 @@ def settings(role: str = "server", **changes: Any) -> dict[str, Any]:
         "time_managed": True,
         "cmdline_managed": True,
         "sysctl_managed": True,
+        "broker": "",
+        "broker_memory_min_mb": 1280,
         "dns_names": ["mirror.example.org"],
     }
     return {**wishes, **changes}

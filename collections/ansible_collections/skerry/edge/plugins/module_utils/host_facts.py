@@ -10,6 +10,7 @@ import re
 import time
 from typing import Any
 
+from ansible_collections.skerry.edge.plugins.module_utils import broker_host
 from ansible_collections.skerry.edge.plugins.module_utils import host_network as network
 from ansible_collections.skerry.edge.plugins.module_utils.host import (
     Host,
@@ -53,6 +54,7 @@ def collect(host: Host, asked: dict[str, Any]) -> dict[str, Any]:
         "ports": ports(host, asked["ports"]),
         "security": security(host),
         "others": others(host, active),
+        "broker": broker_host.look(host),
         "time": time.time(),
     }
 

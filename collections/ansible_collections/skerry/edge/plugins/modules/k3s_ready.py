@@ -65,6 +65,8 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.skerry.edge.plugins.module_utils.broker_host import look, unable
+from ansible_collections.skerry.edge.plugins.module_utils.host import Host
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_host import proved_handlers
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_wait import Wait, poll
@@ -84,6 +86,10 @@ def main():
     )
     params = module.params
     node = {**params["describe"], "name": params["node_name"], "handlers": proved_handlers()}
+    host = Host()
+    if unable(look(host), host.machine()):
+        # Only the host itself sees what its processor lacks: the role redpanda leaves nodes with this label out.
+        node["labels"] = {**(node.get("labels") or {}), "skerry.dev/broker": "unable"}
     wait = Wait(params["role"], params["node_name"], params["port"], module.run_command)
     if module.check_mode:
         module.exit_json(changed=False, ready=wait.look()[0], node=node, seconds=0.0)

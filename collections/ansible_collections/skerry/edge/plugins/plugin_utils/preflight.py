@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from ansible_collections.skerry.edge.plugins.plugin_utils import preflight_host, preflight_network
+from ansible_collections.skerry.edge.plugins.plugin_utils import preflight_broker, preflight_host, preflight_network
 from ansible_collections.skerry.edge.plugins.plugin_utils.preflight_model import (
     CHECKS,
     ERROR,
@@ -18,7 +18,7 @@ from ansible_collections.skerry.edge.plugins.plugin_utils.preflight_model import
 )
 
 #: The modules whose checks are in CHECKS once they are imported.
-SOURCES = (preflight_host, preflight_network)
+SOURCES = (preflight_host, preflight_network, preflight_broker)
 
 
 def evaluate(reports: list[Report], inventory: dict[str, Any]) -> list[Finding]:
