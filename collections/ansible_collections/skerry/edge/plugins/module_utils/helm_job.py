@@ -113,11 +113,14 @@ def _read(path):
 
 def chart_spec(params, content, secret_name):
     """spec of the HelmChart; keys without a value are left out."""
+    chart, repo = params["chart"], "" if content else params["repo"]
+    if repo.startswith("oci://"):
+        chart, repo = repo.rstrip("/") + "/" + chart, ""
     spec = {
         "targetNamespace": params["namespace"],
-        "chart": params["chart"],
+        "chart": chart,
         "version": params["version"],
-        "repo": params["repo"] if not content else "",
+        "repo": repo,
         "valuesContent": values_text(params["values"]),
         "valuesSecrets": [{"name": secret_name, "keys": ["values"]}] if secret_name else [],
         "failurePolicy": params["failure_policy"],
@@ -162,7 +165,8 @@ class Release:
 
     def job(self, action="install"):
         """The job of an action, or None."""
-        return self.api.json("GET", f"/apis/batch/v1/namespaces/{SYSTEM}/jobs/helm-{action}-{self.name}", missing_ok=True)
+        path = f"/apis/batch/v1/namespaces/{SYSTEM}/jobs/helm-{action}-{self.name}"
+        return self.api.json("GET", path, missing_ok=True)
 
     def write(self, present, spec):
         """Apply the HelmChart, noting which job this makes obsolete."""
@@ -270,11 +274,11 @@ class Release:
         return K3sError(
             "CHART_004",
             f"release {self.name}: the Helm job failed ({why}){story}",
-            f"mend what the log names, then run again; the whole log: kubectl -n {SYSTEM} logs job/helm-{action}-{self.name}",
+            f"mend what the log names, then run again (kubectl -n {SYSTEM} logs job/helm-{action}-{self.name})",
         )
 
     def remove(self, deadline, sleep=time.sleep, clock=time.monotonic):
-        """Delete the HelmChart and wait until k3s has uninstalled the release. Raises CHART_012 and what wait raises."""
+        """Delete the HelmChart and wait until k3s has uninstalled the release. Raises what wait raises."""
         looked = clock()
         while True:
             why = "the uninstallation has not ended"

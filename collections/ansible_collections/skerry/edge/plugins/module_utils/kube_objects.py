@@ -63,14 +63,12 @@ def prepared(item, owner):
 
 
 def _hidden(before, after):
-    """Two Secrets without their values, still telling which keys differ."""
+    """Hide the values of two Secrets, still telling which keys differ."""
     old, new = (before or {}).get("data") or {}, (after or {}).get("data") or {}
-    for item, data in ((before, old), (after, new)):
-        if item and data:
-            item["data"] = {
-                key: "(hidden)" if old.get(key) == new.get(key) else ("(hidden, before)" if item is before else "(hidden)")
-                for key in data
-            }
+    if old:
+        before["data"] = {key: "(hidden)" if old[key] == new.get(key) else "(hidden, before)" for key in old}
+    if new:
+        after["data"] = dict.fromkeys(new, "(hidden)")
 
 
 def _text(item):
@@ -151,7 +149,7 @@ class Objects:
         wanted = prepared(item, owner)
         ref = reference(wanted)
         if not ref["kind"] or not ref["name"]:
-            raise K3sError("CHART_021", "an object has no kind or no name", "write kind and metadata.name into the manifest")
+            raise K3sError("CHART_021", "an object has no kind or no name", "write kind and metadata.name into it")
         path, present = self.kinds.path(ref), self.get(ref)
         if path is None:
             if self.check:
@@ -224,7 +222,8 @@ class Objects:
             refs = json.loads(((found or {}).get("data") or {}).get("objects", "[]"))
         except ValueError:
             return []
-        return [ref for ref in refs if isinstance(ref, dict) and {"apiVersion", "kind", "namespace", "name"} <= set(ref)]
+        keys = {"apiVersion", "kind", "namespace", "name"}
+        return [ref for ref in refs if isinstance(ref, dict) and keys <= set(ref)]
 
     def remember(self, owner, refs):
         """Write the owner's list down, when it differs; an empty one is removed."""
@@ -241,11 +240,3 @@ class Objects:
             "data": {"objects": json.dumps(refs)},
         }
         self.api.json("PATCH", f"{self.kinds.path(memory)}?fieldManager={MANAGER}&force=true", body, APPLY)
-
-    def prune(self, owner, wanted):
-        """Delete what the owner applied earlier and no longer wants, the last one first."""
-        keep = [json.dumps(ref, sort_keys=True) for ref in wanted]
-        gone = [ref for ref in self.remembered(owner) if json.dumps(ref, sort_keys=True) not in keep]
-        for ref in reversed(gone):
-            self.delete(ref)
-        return gone

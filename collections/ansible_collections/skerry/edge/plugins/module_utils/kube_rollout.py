@@ -24,8 +24,7 @@ VERSIONS = {
     "RuntimeClass": "node.k8s.io/v1",
     "HelmChart": "helm.cattle.io/v1",
 }
-CONDITIONS = {"CustomResourceDefinition": "Established", "APIService": "Available", "Job": "Complete"}
-PHASES = {"PersistentVolumeClaim": ("Bound",), "Namespace": ("Active",)}
+CONDITIONS = {"CustomResourceDefinition": "Established", "APIService": "Available"}
 EXIST = ("ConfigMap", "Secret", "Service", "ServiceAccount", "StorageClass", "RuntimeClass")
 #: Reasons of a waiting container that time alone does not mend.
 STUCK = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
@@ -33,7 +32,7 @@ LOG_LINES = 15
 EVENTS = 6
 
 
-class Hopeless(Exception):
+class HopelessError(Exception):
     """Waiting will not help; the text says why."""
 
 
@@ -78,46 +77,64 @@ def _stateful_set(item):
 
 def _daemon_set(item):
     status = item.get("status") or {}
-    wanted, updated, available = _counts(
-        status, "desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable"
-    )
-    return (updated >= wanted and available >= wanted), f"{available} of {wanted} pods available, {updated} of this version"
+    wanted, updated, available = _counts(status, "desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable")
+    why = f"{available} of {wanted} pods available, {updated} of this version"
+    return (updated >= wanted and available >= wanted), why
 
 
 def _job(item):
     failed = _condition(item, "Failed")
     if failed.get("status") == "True":
-        raise Hopeless("the Job failed: {}".format(failed.get("message") or failed.get("reason")))
+        raise HopelessError("the Job failed: {}".format(failed.get("message") or failed.get("reason")))
     return _condition(item, "Complete").get("status") == "True", "the Job is not complete"
 
 
+def _existing(item):
+    return item is not None, ""
+
+
+def _phase(*good):
+    def look(item):
+        status = item.get("status") or {}
+        return status.get("phase") in good, status.get("message") or "phase {}".format(status.get("phase"))
+
+    return look
+
+
+def _pod(item):
+    if (item.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        return _phase("Succeeded")(item)
+    return _conditional(item, "Ready")
+
+
+def _conditional(item, name):
+    found = _condition(item, name)
+    return found.get("status") == "True", found.get("message") or found.get("reason") or f"no condition {name} yet"
+
+
 COUNTED = {"Deployment": _deployment, "StatefulSet": _stateful_set, "DaemonSet": _daemon_set}
+#: Kinds that are not judged by a condition.
+JUDGED = {
+    "Job": _job,
+    "Pod": _pod,
+    "PersistentVolumeClaim": _phase("Bound"),
+    "Namespace": _phase("Active"),
+    **dict.fromkeys(EXIST, _existing),
+}
 
 
 def judge(item, wanted):
-    """(is up, why not) of an object that exists. Raises Hopeless for a Job that failed."""
-    kind, status = item.get("kind") or wanted["kind"], item.get("status") or {}
+    """(is up, why not) of an object that exists. Raises HopelessError for a Job that failed."""
+    kind, status = wanted["kind"], item.get("status") or {}
     if item["metadata"].get("deletionTimestamp"):
         return False, "it is being deleted"
     if wanted.get("condition"):
-        found = _condition(item, wanted["condition"])
-        said = found.get("message") or found.get("reason") or "not reported yet"
-        return found.get("status") == "True", "{}: {}".format(wanted["condition"], said)
+        return _conditional(item, wanted["condition"])
     if kind in COUNTED:
         if int(status.get("observedGeneration") or 0) < int(item["metadata"].get("generation") or 0):
             return False, "its change has not been seen yet"
         return COUNTED[kind](item)
-    if kind == "Job":
-        return _job(item)
-    if kind in PHASES:
-        return status.get("phase") in PHASES[kind], "phase {}".format(status.get("phase"))
-    if kind == "Pod" and status.get("phase") in ("Succeeded", "Failed"):
-        return status["phase"] == "Succeeded", "the pod ended: {}".format(status.get("message") or status["phase"])
-    if kind in EXIST:
-        return True, ""
-    name = CONDITIONS.get(kind, "Ready")
-    found = _condition(item, name)
-    return found.get("status") == "True", found.get("message") or found.get("reason") or f"no condition {name} yet"
+    return JUDGED[kind](item) if kind in JUDGED else _conditional(item, CONDITIONS.get(kind, "Ready"))
 
 
 class Watch:
@@ -128,7 +145,7 @@ class Watch:
         self.api = objects.api
 
     def late(self, wanted):
-        """[(reference, why not)] of what is not up. Raises Hopeless."""
+        """[(reference, why not)] of what is not up. Raises HopelessError."""
         found = []
         for ref in wanted:
             item = self.objects.get(ref)
@@ -136,7 +153,7 @@ class Watch:
                 self.objects.kinds.forget()
                 found.append((ref, "it does not exist"))
                 continue
-            up, why = judge({**item, "kind": ref["kind"]}, ref)
+            up, why = judge(item, ref)
             if not up:
                 found.append((ref, why))
         return found
@@ -150,7 +167,7 @@ class Watch:
                 if not missing:
                     return
                 why = ""
-            except Hopeless as error:
+            except HopelessError as error:
                 why = str(error)
             except UnavailableError as error:
                 why = "" if clock() < deadline else f"the API does not answer: {error}"
@@ -162,7 +179,7 @@ class Watch:
         """The error to end with."""
         try:
             late = self.late(wanted)
-        except (Hopeless, UnavailableError):
+        except (HopelessError, UnavailableError):
             late = [(ref, why) for ref in wanted[:1]]
         parts = [f"{title(ref)}: {reason}" + self.story(ref) for ref, reason in late[:3]]
         if len(late) > 3:
@@ -196,7 +213,7 @@ class Watch:
         text = urllib.parse.quote(",".join(f"{key}={value}" for key, value in sorted(labels.items())))
         items = self.api.json("GET", f"/api/v1/namespaces/{namespace}/pods?labelSelector={text}")["items"]
         items.sort(key=lambda pod: pod["metadata"].get("creationTimestamp") or "", reverse=True)
-        return sorted(items, key=lambda pod: (_condition(pod, "Ready").get("status") == "True"))
+        return sorted(items, key=lambda pod: _condition(pod, "Ready").get("status") == "True")
 
     def pod_story(self, pod):
         """States of a pod's containers and the end of the log of one that is not well."""
@@ -247,11 +264,13 @@ def container_states(pod):
         if last:
             text += " (before: {}, exit code {})".format(last.get("reason"), last.get("exitCode"))
         well = bool(item.get("ready")) or bool(ended and ended.get("exitCode") == 0)
-        result.append({
-            "name": item["name"],
-            "well": well,
-            "text": text or "not ready",
-            "reason": reason,
-            "restarts": int(item.get("restartCount") or 0),
-        })
+        result.append(
+            {
+                "name": item["name"],
+                "well": well,
+                "text": text or "not ready",
+                "reason": reason,
+                "restarts": int(item.get("restartCount") or 0),
+            }
+        )
     return result

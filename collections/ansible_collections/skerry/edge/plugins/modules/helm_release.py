@@ -8,9 +8,9 @@ module: helm_release
 short_description: Bring a Helm release into its state through k3s's Helm controller
 description:
   - Runs on a server of the cluster and speaks with its API; needs neither helm nor kubectl nor Python packages.
-  - In this order it makes the namespace, applies C(objects_before), keeps secret values in a Secret, applies a HelmChart
-    object, waits for its job, waits for C(ready), applies C(objects) and waits for C(objects_ready). When everything is as
-    it should be it only looks, in a fraction of a second.
+  - In this order it makes the namespace, applies C(objects_before), keeps secret values in a Secret, applies a
+    HelmChart object, waits for its job, waits for C(ready), applies C(objects) and waits for C(objects_ready). When
+    everything is as it should be it only looks, in a fraction of a second.
   - Objects that it applied earlier and that are no longer listed are deleted; namespaces, volume claims and custom
     resource definitions among them stay, as do objects with the annotation C(skerry.dev/keep).
   - A job that fails, or is not done at the deadline, ends the task with a code, the job's log and the events.
@@ -33,7 +33,7 @@ options:
     type: bool
     default: true
   chart:
-    description: Name of the chart, or an oci:// address.
+    description: Name of the chart.
     type: str
     default: ""
   version:
@@ -41,7 +41,7 @@ options:
     type: str
     default: ""
   repo:
-    description: Repository of the chart.
+    description: Repository of the chart, https:// or oci://.
     type: str
     default: ""
   archive:
@@ -79,7 +79,8 @@ options:
     type: int
     default: 600
   ready:
-    description: What must be up before C(objects); each has kind, name, and where needed namespace, apiVersion, condition.
+    description: >-
+      What must be up before C(objects); each has kind, name, and where needed namespace, apiVersion, condition.
     type: list
     elements: dict
     default: []
@@ -119,7 +120,7 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Nothing is changed; the API says in dry runs what would come out. Without an API everything counts as a change.
+    description: Nothing is changed; the API says in dry runs what would come out. Without an API all is a change.
   diff_mode:
     support: full
     description: Shows objects before and after; Secrets without their values, archives as digests.

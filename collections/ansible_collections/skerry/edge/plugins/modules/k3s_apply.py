@@ -10,8 +10,8 @@ description:
   - Runs on a server of the cluster and speaks with its API; needs neither kubectl nor Python packages.
   - The API server itself compares (a server-side apply as dry run), so that its defaults are no difference; what
     differs is applied, in the order of the list.
-  - Objects that the same owner applied earlier and that are no longer listed are deleted; namespaces, volume claims and custom
-    resource definitions among them stay, as do objects with the annotation C(skerry.dev/keep).
+  - Objects that the same owner applied earlier and that are no longer listed are deleted; namespaces, volume claims
+    and custom resource definitions among them stay, as do objects with the annotation C(skerry.dev/keep).
   - An object with the annotation C(skerry.dev/apply=once) is made when it is not there and never changed.
   - Jobs, StorageClasses, RuntimeClasses and PriorityClasses are made anew when what differs cannot be changed.
 options:
