@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+_libc = ctypes.CDLL(None)
+
 
 def pss(pid: int) -> int | None:
     """Proportional set size of a process in bytes (smaps_rollup, Linux 4.14); None when it is gone or not ours."""
@@ -51,6 +53,16 @@ def trim() -> None:
     """Give back what this process has freed, and keep the collector from touching what it shares with its parent."""
     gc.collect()
     gc.freeze()
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):  # glibc's
-        libc.malloc_trim(0)
+    give_back()
+
+
+def give_back() -> None:
+    """Give back to the kernel what the C library's allocator has free."""
+    if hasattr(_libc, "malloc_trim"):  # glibc's
+        _libc.malloc_trim(0)
+
+
+def resident() -> int:
+    """Resident set size of this process in bytes: cheap, and good enough to see that it has grown."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

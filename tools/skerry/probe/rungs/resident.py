@@ -11,6 +11,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from .. import memory
 from ..procs import CHUNK, Take, become
 from ..traps import from_signal
 from .base import Result
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 #: Seconds after "go" during which output is left in the pipe.
 QUIET = 0.001
+#: Bytes by which the fork may stay larger between two runs: an interpreter's form of a large module is 100 MB, and the
+#: other rungs of a small host need them.
+GROWN = 24 << 20
 
 
 class Resident:
@@ -60,6 +64,7 @@ class Resident:
         slot = self.slot
         slot.warm()
         gc.disable()
+        size = memory.resident()
         link.sendall(b"r")
         while link.recv(1) == b"g":
             stdin = slot.stdin()
@@ -68,6 +73,8 @@ class Resident:
             slot.warm()  # the sleep before has cooled the caches: the engine, not this module, is woken here
             outcome = slot.engine.invoke(slot.module, slot.spec.mode, slot.wasi, False)
             link.sendall(json.dumps(vars(outcome)).encode() + b"\n")
+            if memory.resident() > size + GROWN:
+                memory.give_back()
         os._exit(0)
 
     def sample(self, take: Take) -> Result:
