@@ -43,6 +43,7 @@ def upstream(site: Site) -> Site:
     site.put(f"{base}/k3s", BINARY)
     sums = f"{sha256(BINARY)}  k3s\n{'0' * 64}  k3s-airgap-images-amd64.tar\n"
     site.put(f"{base}/sha256sum-amd64.txt", sums.encode())
+    site.put(f"{base}/k3s-images.txt", b"")
     site.put("bytecodealliance/wasmtime/releases/download/v48.0.8/wasmtime-v48.0.8-x86_64-linux.tar.xz", ARCHIVE)
     return site
 
@@ -82,7 +83,7 @@ def test_a_mirror_is_filled_from_what_the_roles_want(
     assert [item["state"] for path, item in states.items() if path.startswith("wasmedge/")] == ["missing"]
     assert (place / K3S).read_bytes() == BINARY
     lock = json.loads((place / "mirror.lock.json").read_text())
-    assert [item["file"] for item in lock["artifacts"]] == ["k3s", "wasmtime-v48.0.8-x86_64-linux.tar.xz"]
+    assert [item["file"] for item in lock["artifacts"]] == ["k3s", "k3s-images.txt", "wasmtime-v48.0.8-x86_64-linux.tar.xz"]
     assert not (place / ".partial").exists()
 
     upstream.requests.clear()

@@ -23,7 +23,7 @@ PLACE = typer.Argument(None, metavar="[DIR]", help="The mirror; default as for b
 INVENTORY = typer.Option(..., "--inventory", "-i", help="The inventory whose hosts the mirror is for.")
 ARCH = typer.Option(None, "--arch", help="Architecture of hosts whose inventory does not say it; repeatable.")
 REGISTRY = typer.Option(
-    None, "--registry", metavar="HOST=URL", help="Ask that cache instead of a registry: docker.io=https://...; repeatable."
+    None, "--registry", metavar="HOST=URL", help="Ask that cache instead of the registry; repeatable."
 )
 JSON = typer.Option(False, "--json", help="Print JSON.")
 

@@ -17,13 +17,15 @@ import requests
 import requests.adapters
 
 from skerry.errors import Exit, SkerryError
-from skerry.mirror.download import ATTEMPTS, CHUNK, Progress
+from skerry.mirror.download import ATTEMPTS, Progress
 
 ACCEPT = ", ".join((
     "application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json",
     "application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json",
 ))
 TIMEOUT = (10.0, 60.0)
+#: What a broken connection loses at most.
+CHUNK = 1 << 16
 _HUB = "registry-1.docker.io"
 _HUB_LOGIN = "https://index.docker.io/v1/"
 _NETWORK = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, ConnectionError)
@@ -83,6 +85,8 @@ class Repository:
             client = oras.provider.Registry(insecure=self._insecure, auth_backend="basic" if basic else "token")
             for scheme in ("https://", "http://"):
                 client.session.mount(scheme, _Patient())
+            if basic:
+                client.auth.set_basic_auth("", "")  # without any login the client would break
             login = oras.container.Container("any")
             login.registry = self._login
             client.auth.load_configs(login)
