@@ -12,6 +12,10 @@ from skerry.workloads import inputs
 from skerry.workloads.build import MACHINES, Built
 from skerry.workloads.manifest import Size, Workload
 
+#: Seconds for a full input whose smaller one stands by, in a run of so many minutes: five runs of it must fit the
+#: budget of a combination, which is less than this.
+TRIAL = 6.0
+
 
 class Specs:
     """Knows the programs and inputs of a run. One combination always gives the same spec: it is prepared once."""
@@ -23,6 +27,7 @@ class Specs:
         self._any = workloads[0]
         self._built = {(built.workload, built.target): built for built in builds}
         self._timeout = max(2 * options.budget, 10.0) if options.minutes is None else 20.0
+        self._patience = self._timeout if options.minutes is None else TRIAL
 
     def has_small(self, one: Combination) -> bool:
         """Whether there is a smaller input to fall back to."""
@@ -44,8 +49,9 @@ class Specs:
             return SampleSpec(RunSpec(key, program, name=EMPTY, timeout=self._timeout), empty=True)
         size, workload = self._size(one), self._by_name[one.workload]
         files = ((f"{DATA}/{size.file.name}", size.file.sha256),) if size.file else ()
+        timeout = self._patience if one.size == "full" and "small" in workload.sizes else self._timeout
         run = RunSpec(key, program, tuple(workload.arguments(DATA)), name=workload.name, files=files,
-                      stdin_digest=size.stdin.sha256 if size.stdin else None, timeout=self._timeout)
+                      stdin_digest=size.stdin.sha256 if size.stdin else None, timeout=timeout)
         return SampleSpec(run, memory=memory)
 
     def upload(self, one: Combination) -> None:
