@@ -21,6 +21,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inventory": ("Hosts", "Check an inventory, or draw it."),
     "sandbox": ("Hosts", "Make and remove test hosts on this machine."),
     "mirror": ("Hosts", "Fill, check and extend a mirror of upstream artifacts."),
+    "status": ("Operation", "Nodes, pods, components, runtimes and thresholds of an inventory, now."),
+    "doctor": ("Operation", "Find out what is wrong, most likely cause first."),
     "run": ("Workloads", "Run one WebAssembly module on every chosen host and rung."),
     "workloads": ("Workloads", "Build the measured programs from their sources."),
     "bench": ("Measurement", "Measure the overhead ladder on the hosts of an inventory."),

@@ -11,6 +11,16 @@ from . import k3s, network, services, storage, system
 Part = Callable[[], Any]
 
 
+def programs() -> dict[str, dict[str, Any]]:
+    """The runtimes that the role wasm_runtime recorded, each with whether its program still starts."""
+    recorded = (system.fact_file().get("wasm_runtime") or {}).get("runtimes") or {}
+    return {
+        name: {"path": one["command"], **services.starts(one["command"])}
+        for name, one in recorded.items()
+        if one.get("command") and one.get("proved")
+    }
+
+
 def _parts(request: dict[str, Any], role: str) -> dict[str, Part]:
     """What is looked at: little for an overview, everything for a diagnosis (``deep``)."""
     deep = bool(request.get("deep"))
@@ -28,12 +38,12 @@ def _parts(request: dict[str, Any], role: str) -> dict[str, Part]:
         parts["handlers"] = lambda: k3s.handlers(deep)
     if not deep:
         return parts
-    parts["journals"] = lambda: services.journals({"k3s": {}, "k3s-agent": {}, "docker": {}})
+    parts["journals"] = services.journals
     parts["listeners"] = services.listeners
     parts["resolvers"] = lambda: network.resolvers(str(request.get("cluster_dns") or "") if role else "")
     parts["reach"] = lambda: network.reach_all(request.get("reach") or [])
     parts["nfs"] = storage.nfs
-    parts["programs"] = lambda: {path: services.starts(path) for path in request.get("programs") or []}
+    parts["programs"] = programs
     if role:
         parts |= {
             "config": k3s.config,

@@ -38,6 +38,8 @@ PROPERTIES = (
     "MainPID",
     "ExecMainStatus",
     "ExecMainCode",
+    "InvocationID",
+    "StateChangeTimestampMonotonic",
 )
 #: Ports whose holder is worth a name.
 PORTS = (6443, 6444, 10250, 10248, 10257, 10259, 2379, 2380, 5000, 9100, 111, 2049)
@@ -70,16 +72,25 @@ def units() -> dict[str, dict[str, str]]:
     return found
 
 
-def journal(unit: str, lines: int = 250) -> str:
-    """The end of a unit's journal, without tokens and passwords."""
-    command = ["journalctl", "-u", unit, "-n", str(lines), "-o", "short-iso", "--no-pager", "--quiet"]
-    out = run(command, 8.0)[1]
+def journal(unit: str, state: dict[str, str], lines: int = 300) -> str:
+    """The end of what a unit said since it was last started by somebody, without tokens and passwords.
+
+    What it said before a person put it right is no longer true; a unit that systemd starts again and again says each
+    time a part of what is wrong.
+    """
+    command = ["journalctl", "-n", str(lines), "-o", "short-iso", "--no-pager", "--quiet"]
+    if int(state.get("NRestarts") or 0) > 0 or not state.get("InvocationID"):
+        chosen = ["-u", unit, "--since", "-90s"]
+    else:
+        chosen = ["_SYSTEMD_INVOCATION_ID=" + state["InvocationID"]]
+    out = run([*command, *chosen], 8.0)[1]
     return SECRET.sub(r"\1[hidden]", "\n".join(line[:600] for line in out.splitlines()))
 
 
-def journals(known: dict[str, dict[str, str]]) -> dict[str, str]:
+def journals() -> dict[str, str]:
     """Journals of the services that carry the platform."""
-    return {name: journal(name) for name in ("k3s", "k3s-agent", "docker") if name in known}
+    known = units()
+    return {name: journal(name, known[name]) for name in ("k3s", "k3s-agent", "docker") if name in known}
 
 
 def _listening() -> dict[int, set[str]]:

@@ -46,7 +46,8 @@ def text_of(path: str) -> str | None:
         return None
 
 
-def _fact_file() -> dict[str, Any]:
+def fact_file() -> dict[str, Any]:
+    """What the roles recorded on this host; {} when there is nothing, or nothing that can be read."""
     try:
         content = json.loads(text_of(FACT_FILE) or "{}")
     except ValueError:
@@ -73,7 +74,7 @@ def basics() -> dict[str, Any]:
         "load": list(os.getloadavg()),
         "uptime": float(uptime),
         "root": os.geteuid() == 0,
-        "fact_file": _fact_file(),
+        "fact_file": fact_file(),
         "sysctls": {name: (text_of("/proc/sys/" + name) or "").strip() for name in SYSCTLS},
         "oom_kills": _oom_kills(),
     }
