@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent  # commands of the environment that runs the script
 sys.path.insert(0, str(ROOT / "tools"))
 k3s_source: Any = importlib.import_module("skerry.sandbox.k3s_source")
 
@@ -70,7 +71,7 @@ def playbook(name: str, inventory: Path, *words: str) -> float:
     """Run a playbook with stock ansible-playbook; seconds it took. Ends the script where it fails."""
     started = time.monotonic()
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    command = ["ansible-playbook", str(ROOT / name), "-i", str(inventory), *words]
+    command = [str(BIN / "ansible-playbook"), str(ROOT / name), "-i", str(inventory), *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-6000:]}\n{done.stderr[-2000:]}")

@@ -20,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-from hosts import ROOT, playbook, provision, sandbox, write_inventory
+from hosts import BIN, ROOT, playbook, provision, sandbox, write_inventory
 
 SUBNET = "10.213.89.0/24"
 LOG = ROOT / ".skerry" / "benchmarks" / "killed.log"  # what the last run printed
@@ -30,7 +30,7 @@ def start(inventory: Path, extra: list[str], **environment: str) -> subprocess.P
     """site.yml as a process group of its own."""
     LOG.parent.mkdir(parents=True, exist_ok=True)
     return subprocess.Popen(
-        ["ansible-playbook", str(ROOT / "site.yml"), "-i", str(inventory), *extra],
+        [str(BIN / "ansible-playbook"), str(ROOT / "site.yml"), "-i", str(inventory), *extra],
         env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **environment},
         stdout=LOG.open("wb"),
         stderr=subprocess.STDOUT,
