@@ -24,8 +24,10 @@ from ansible_collections.skerry.edge.plugins.module_utils.artifacts import (
     plain_form,
     relative_path,
 )
+from ansible_collections.skerry.edge.plugins.plugin_utils.mirror_needs import note_need
 
 MODULE = "skerry.edge.artifact"
+DESCRIBED = ("artifacts", "charts", "images", "images_for", "image_lists")
 
 
 def cached_digest(path):
@@ -62,7 +64,8 @@ class ActionModule(ActionBase):
         try:
             self._options = self._validated()
             if self._options["state"] == "described":
-                listed = {key: self._options[key] for key in ("artifacts", "charts", "images", "image_lists")}
+                listed = {key: self._options[key] for key in DESCRIBED}
+                note_need(self._variables, listed)
                 return {**result, "changed": False, **listed}
             wanted = self._options["artifacts"] if self._options["state"] == "present" else []
             return {**result, **self._place([self._resolve(artifact) for artifact in wanted])}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.skerry.edge.plugins.module_utils.artifacts import ArtifactError, is_url
-from ansible_collections.skerry.edge.plugins.plugin_utils.mirror_needs import ARCHS, Mirror, incomplete, survey
+from ansible_collections.skerry.edge.plugins.plugin_utils.mirror_needs import (
+    Mirror,
+    incomplete,
+    noted_needs,
+    survey,
+)
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -21,11 +25,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Tell the images by architecture, or fail with all that is missing."""
         result: dict[str, Any] = {**super().run(tmp, task_vars), "changed": False}
-        variables = task_vars or {}
         place = str(self._task.args.get("mirror") or "")
         try:
             mirror = Mirror(self._whole(place))
-            images, missing = survey(self._needs(variables), mirror)
+            images, missing = survey(noted_needs((task_vars or {})["ansible_play_hosts"]), mirror)
         except ArtifactError as error:
             return {**result, "failed": True, **error.as_result()}
         if missing:
@@ -39,13 +42,3 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "set skerry_mirror to the directory, or the address, of a mirror that `skerry mirror build` filled",
             )
         return place if is_url(place) else str(self._loader.path_dwim(os.path.expanduser(place)))
-
-    def _needs(self, variables: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        every = variables["hostvars"]
-        for host in variables["ansible_play_hosts"]:
-            known = every[host]
-            arch = ARCHS.get((known.get("ansible_facts") or {}).get("architecture", ""), "")
-            for name in self._task.args["needs"]:
-                answer = known.get(name) or {}
-                if not answer.get("skipped"):
-                    yield host, arch, answer

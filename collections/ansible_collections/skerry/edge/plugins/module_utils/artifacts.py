@@ -58,6 +58,7 @@ TASK_OPTIONS = {
     "artifacts": {"type": "list", "elements": "dict", "default": [], "options": ARTIFACT_OPTIONS},
     "charts": {"type": "list", "elements": "dict", "default": [], "options": CHART_OPTIONS},
     "images": {"type": "list", "elements": "str", "default": []},
+    "images_for": {"type": "str", "choices": ["k3s", "docker"], "default": "k3s"},
     "image_lists": {"type": "list", "elements": "dict", "default": [], "options": LIST_OPTIONS},
     "mirror": {"type": "str", "default": ""},
     "state": {"type": "str", "choices": ["present", "absent", "described"], "default": "present"},

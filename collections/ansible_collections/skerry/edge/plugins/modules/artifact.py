@@ -27,20 +27,25 @@ options:
     default: []
   charts:
     description:
-      - Only with C(state=described). Charts as a role installs them, each with C(chart) (a name, or an oci:// address), C(version),
-        C(repo), C(release), C(namespace) and C(values).
+      - Only with C(state=described). Charts as a role installs them, each with C(chart) (a name, or an oci:// address),
+        C(version), C(repo), C(release), C(namespace) and C(values).
     type: list
     elements: dict
     default: []
   images:
-    description: Only with C(state=described). References of images that the role's workloads run, for the host's architecture.
+    description: Only with C(state=described). References of images that the role's workloads run.
     type: list
     elements: str
     default: []
+  images_for:
+    description: Only with C(state=described). Whose images they are; k3s has them on every node of the cluster.
+    type: str
+    choices: [k3s, docker]
+    default: k3s
   image_lists:
     description:
-      - Only with C(state=described). Files that list images, one reference a line, each with C(component), C(version), C(file),
-        C(url), C(checksum) and C(without), patterns of repositories that are not wanted (C(*traefik*)).
+      - Only with C(state=described). Files that list images, one reference a line, each with C(component), C(version),
+        C(file), C(url), C(checksum) and C(without), patterns of repositories that are not wanted (C(*traefik*)).
     type: list
     elements: dict
     default: []

@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: mirror_check
 short_description: Make sure that a mirror has what the hosts need
 description:
-  - Compares what M(skerry.edge.artifact) with C(state=described) answered, for all hosts of the play, with a mirror's
-    lock and files.
+  - Compares what M(skerry.edge.artifact) with C(state=described) was told in this run, for all hosts of the play, with
+    a mirror's lock and files.
   - One thing that is missing fails the task, and names all that are missing. Give the task C(run_once) and the play
     C(any_errors_fatal), so that nothing changes on any host.
   - Which images a chart runs is read from the list that C(skerry mirror build) put beside the chart, in addition to the
@@ -17,13 +17,6 @@ options:
   mirror:
     description: A directory on the controller, or an http(s) URL with the same layout.
     type: str
-    required: true
-  needs:
-    description:
-      - Names of the variables that such answers were registered in. Those that a host does not have, or has skipped, do
-        not count.
-    type: list
-    elements: str
     required: true
 author:
   - The Skerry authors
@@ -40,7 +33,6 @@ EXAMPLES = r"""
 - name: Compare with the mirror
   skerry.edge.mirror_check:
     mirror: "{{ skerry_mirror }}"
-    needs: [__k3s_needs, __docker_needs]
   run_once: true
 """
 

@@ -1,8 +1,10 @@
-"""What hosts need of a mirror, and whether it is there. Pure Python: no host, no Ansible."""
+"""What hosts need of a mirror, and whether it is there: all of it on the controller."""
 
 from __future__ import annotations
 
+import fcntl
 import fnmatch
+import json
 import re
 import urllib.error
 import urllib.request
@@ -11,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ansible import constants
 from ansible_collections.skerry.edge.plugins.module_utils.artifacts import (
     LOCK_NAME,
     ArtifactError,
@@ -127,6 +130,33 @@ class Mirror:
         return [line for line in lines if line and not line.startswith("#")]
 
 
+def _notes() -> Path:
+    """Where the answers of one run are kept: Ansible's temporary folder of the run, shared by its workers."""
+    return Path(constants.DEFAULT_LOCAL_TMP) / "skerry-needs.jsonl"
+
+
+def note_need(variables: dict[str, Any], listed: dict[str, Any]) -> None:
+    """Remember what a role said of a host (its task's variables), for `noted_needs` of the same run."""
+    arch = ARCHS.get((variables.get("ansible_facts") or {}).get("architecture", ""), "")
+    charts = [{"chart": chart["chart"], "version": chart["version"]} for chart in listed["charts"]]
+    line = json.dumps([variables.get("inventory_hostname", ""), arch, {**listed, "charts": charts}])
+    with _notes().open("a", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.write(line + "\n")
+
+
+def noted_needs(hosts: Iterable[str]) -> list[tuple[str, str, dict[str, Any]]]:
+    """(host, architecture, what a role said), for these hosts; each different answer of an architecture once."""
+    wanted, seen, needs = set(hosts), set(), []
+    lines = _notes().read_text(encoding="utf-8").splitlines() if _notes().exists() else []
+    for host, arch, listed in map(json.loads, lines):
+        mark = (arch, json.dumps(listed, sort_keys=True))
+        if host in wanted and mark not in seen:
+            seen.add(mark)
+            needs.append((host, arch, listed))
+    return needs
+
+
 def _images(need: dict[str, Any], mirror: Mirror) -> Iterator[str]:
     """Full references of what one role's answer needs: declared ones, those of its lists and of its charts."""
     yield from (full_reference(text) for text in need.get("images", []))
@@ -153,7 +183,7 @@ def survey(
         needs: (host, architecture, what a role's `state: described` answered), for every host and role.
 
     Returns:
-        Full references by architecture; and {what is missing: a host that needs it}.
+        Full references of images for nodes, by architecture; and {what is missing: a host that needs it}.
     """
     images: dict[str, set[str]] = {}
     wanted: dict[str, tuple[dict[str, Any], str, str]] = {}
@@ -161,7 +191,8 @@ def survey(
         for artifact in _artifacts(need):
             wanted.setdefault(relative_path(artifact), (artifact, relative_path(artifact), host))
         for reference in _images(need, mirror):
-            images.setdefault(arch, set()).add(reference)
+            if need.get("images_for", "k3s") == "k3s":
+                images.setdefault(arch, set()).add(reference)
             artifact = image_artifact(reference, arch)
             wanted.setdefault(relative_path(artifact), (artifact, f"image {reference} ({arch})", host))
     missing = {shown: host for artifact, shown, host in wanted.values() if not mirror.holds(artifact)}
