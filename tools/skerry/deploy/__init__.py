@@ -1,0 +1,1 @@
+"""Workloads deployed: from a file that describes them to hosts and clusters that keep them running."""
