@@ -9,6 +9,7 @@ import subprocess
 
 from skerry.debian import PackagesMissingError, ensure, missing
 from skerry.sandbox import k3s_source
+from skerry.testing.kube import build as kubernetes
 from skerry.testing.stages import Need
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
@@ -25,6 +26,8 @@ def unmet(need: Need, install: bool = True) -> str | None:
     if need is Need.K3S:
         wanted = k3s_source.variables(_ARCHITECTURES.get(platform.machine(), "amd64"))
         return None if wanted.get("k3s_enabled", True) else str(wanted["k3s_disabled_reason"])
+    if need is Need.KUBERNETES:
+        return kubernetes.unmet(install)
     if need is Need.BROWSER:
         return _packages("browser", install)
     try:

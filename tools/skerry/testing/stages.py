@@ -12,6 +12,7 @@ from skerry import paths
 
 #: Roles in the order in which site.yml applies them; scenarios of others follow by name.
 ROLE_ORDER = ("preflight", "host_tuning", "docker", "wasm_runtime", "k3s")
+KUBERNETES_BUILD = "kubernetes build"
 
 
 class Mode(StrEnum):
@@ -32,6 +33,7 @@ class Need(StrEnum):
     HOSTS = "hosts"
     BROWSER = "browser"
     K3S = "k3s"
+    KUBERNETES = "kubernetes"
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,15 @@ def scenarios() -> list[str]:
     return [name for name in ROLE_ORDER if name in found] + sorted(found - set(ROLE_ORDER))
 
 
+def _kubernetes(mine: dict[str, str]) -> list[Stage]:
+    """A real API server, built once for each state of tests/kube/go (minutes), and what is tested on it (seconds)."""
+    needs = (Need.KUBERNETES,)
+    build = _tool("-m", "skerry.testing.kube", "build")
+    tests = _pytest("kubernetes", "tests/kube", 600, "--timeout=300", needs=needs, requires=(KUBERNETES_BUILD,),
+                    environment=mine)
+    return [Stage(KUBERNETES_BUILD, (build,), 1800, needs=needs, together=True), tests]
+
+
 def _hosts(mode: Mode, keep: bool) -> list[Stage]:
     """The shared hosts, made anew (or, with ``keep``, used as they are), and each role's scenario on them."""
     # Two checkouts must not share Molecule's state, which it keeps by the folder's name otherwise. Each scenario gets a
@@ -166,6 +177,9 @@ def plan(mode: Mode, only: Sequence[str] = (), keep: bool = False) -> list[Stage
     mine = {"SKERRY_TEST_MODE": mode.value}
     stages = [*_static(), _pytest("unit", "tests/unit", 240, "-n", "2", "--timeout=120", environment=mine)]
     if mode is not Mode.QUICK:
+        # What takes longest of the stages that run together begins first.
+        build, tests = _kubernetes(mine)
+        stages = [build, *stages, tests]
         stages.append(_pytest("integration", "tests/integration", 1200, "--timeout=300", wants=(Need.BROWSER,),
                               environment=mine))
         stages += _hosts(mode, keep)

@@ -1,0 +1,26 @@
+"""A real API server for all tests of this folder, which are skipped with the reason where it cannot be built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from skerry.testing.kube.cluster import Cluster, Plan
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything below needs Kubernetes' programs; tests/conftest.py, which skips, comes after."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.kubernetes)
+
+
+@pytest.fixture(scope="session")
+def api_server() -> Iterator[Cluster]:
+    """One cluster for all tests: API server, controllers, scheduler, three simulated nodes."""
+    with Cluster(Plan(nodes=3)) as cluster:
+        yield cluster
