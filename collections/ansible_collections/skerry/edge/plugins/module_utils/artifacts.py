@@ -26,6 +26,7 @@ ARTIFACT_OPTIONS = {
     "group": {"type": "str"},
     "extract": {"type": "str", "default": ""},
     "optional": {"type": "bool", "default": False},
+    "reference": {"type": "str"},
     "links": {
         "type": "list",
         "elements": "dict",

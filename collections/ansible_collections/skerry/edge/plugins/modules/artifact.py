@@ -21,6 +21,7 @@ options:
       - C(extract) names the one member of a tar (gz, xz, bz2, zst) or zip to place instead of the file itself.
       - C(links) is a list of C(path) and C(unless_command); no link is made where another command of that name exists.
       - C(optional) true reports an artifact that no source has, or that cannot be reached, as missing; nothing fails.
+      - C(reference) is the name of an image whose archive it is, for whoever reads the list as well; not used here.
       - C(mode) (default C(0644)), C(owner), C(group) as in M(ansible.builtin.file).
     type: list
     elements: dict
