@@ -34,9 +34,13 @@ OPEN = {
         "*limits",
         "*requests",
     ],
-    "prometheus": ["serverFiles"],
-    "alertmanager": ["config", "config.*"],
-    "grafana": ["grafana.ini", "grafana.ini.*"],
+    # Jobs and rules are Prometheus's own words; security contexts are Kubernetes' own, and passed on whole.
+    "prometheus": ["serverFiles", "serverFiles.*", "scrapeConfigs", "scrapeConfigs.*", "server.securityContext"],
+    "alertmanager": ["config", "config.*", "podSecurityContext", "securityContext"],
+    # What the parent prometheus sets for it.
+    "prometheus-node-exporter": ["rbac", "containerSecurityContext"],
+    # service.nodePort is in its template and in no default.
+    "grafana": ["grafana.ini", "grafana.ini.*", "dashboardsConfigMaps", "service"],
     # Settings of the broker itself: the chart passes them on.
     "redpanda": ["config.*"],
 }
