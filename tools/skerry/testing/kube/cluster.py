@@ -205,8 +205,8 @@ class Cluster:
 
     def _start_nodes(self) -> None:
         self._start(
-            "kwok", f"--kubeconfig={self.kubeconfig}", f"--config={STAGES}", "--manage-all-nodes=true", "--node-ip=127.0.0.1",
-            "--cidr=10.42.0.0/16", "--node-lease-duration-seconds=120", "--node-port=0",
+            "kwok", f"--kubeconfig={self.kubeconfig}", f"--config={STAGES}", "--manage-all-nodes=true",
+            "--node-ip=127.0.0.1", "--cidr=10.42.0.0/16", "--node-lease-duration-seconds=120", "--node-port=0",
         )  # fmt: skip
         self._start(
             "kube-scheduler", f"--kubeconfig={self.kubeconfig}", "--leader-elect=false", "--secure-port=0",
