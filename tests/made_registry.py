@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -92,6 +93,21 @@ class Registry:
             return str(made[0]["digest"])
         index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": made}
         return str(self._manifest(repository, INDEX, index, tag)["digest"])
+
+    def image_of_archive(self, repository: str, tag: str, archive: Path) -> None:
+        """Push the image of a tar of `docker save`."""
+        with tarfile.open(archive) as tar:
+
+            def read(name: str) -> bytes:
+                stream = tar.extractfile(name)
+                assert stream is not None, name
+                return stream.read()
+
+            (image,) = json.loads(read("manifest.json"))
+            layers = [{"mediaType": LAYER.removesuffix("+gzip"), **self._blob(read(name))} for name in image["Layers"]]
+            config = {"mediaType": CONFIG, **self._blob(read(image["Config"]))}
+        manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}
+        self._manifest(repository, MANIFEST, manifest, tag)
 
     def chart_in_registry(self, repository: str, version: str, archive: bytes) -> None:
         """Push a chart as an OCI artifact."""

@@ -29,25 +29,27 @@ IMAGES = "images"
 ARCHS = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64", "armv7l": "arm", "armv8l": "arm"}
 TIMEOUT = 20
 _NETWORK = (urllib.error.URLError, ConnectionError, TimeoutError)
-_REFERENCE = re.compile(
-    r"^[A-Za-z0-9._/-]+(?::[0-9]+/[a-z0-9._/-]+)?(?::[A-Za-z0-9_][\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?$"
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+#: A reference that has all its parts.
+_FULL = re.compile(
+    rf"^[A-Za-z0-9]+(?:[.-]+[A-Za-z0-9]+)*(?::[0-9]+)?(?:/{_PART})+"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(?:@sha256:[0-9a-f]{64})?$"
 )
 
 
 def full_reference(text: str) -> str:
     """An image's name as engines look it up: docker.io/, library/ and :latest supplied; a digest stands for the tag."""
-    text = text.strip()
-    if not _REFERENCE.match(text):
-        raise ArtifactError(
-            "AIRGAP_004", f"'{text}' is no reference of an image",
-            "write it as registry/repository:tag or registry/repository@sha256:<64 hex digits>",
-        )
-    rest, _, digest = text.partition("@")
+    rest, at, digest = text.strip().partition("@")
     first, slash, behind = rest.partition("/")
     registry, path = (first, behind) if slash and re.search(r"[.:]|^localhost$", first) else ("docker.io", rest)
     path, _, tag = path.partition(":")
     if registry in ("docker.io", "index.docker.io"):
         registry, path = "docker.io", path if "/" in path else f"library/{path}"
+    if not _FULL.match(f"{registry}/{path}{f':{tag}' if tag else ''}{at}{digest}"):
+        raise ArtifactError(
+            "AIRGAP_004", f"'{text}' is no reference of an image",
+            "write it as registry/repository:tag or registry/repository@sha256:<64 hex digits>",
+        )
     return f"{registry}/{path}@{digest}" if digest else f"{registry}/{path}:{tag or 'latest'}"
 
 
