@@ -32,7 +32,7 @@ def test_a_diff_never_shows_values_of_a_secret() -> None:
     text = shown["before"] + shown["after"]
     assert not [value for value in ("QQ==", "Qg==", "Qw==", "RA==") if value in text]
     assert shown["before"].count("(hidden, before)") == 2
-    assert shown["header"] == "Secret n/s"
+    assert shown["before_header"] == shown["after_header"] == "Secret n/s"
     assert before["data"]["old"] == "Qg=="
 
 

@@ -138,8 +138,14 @@ def same_spec(present, wanted):
 
 
 def shown(chart):
-    """A HelmChart for a diff: the archive as its digest."""
+    """A HelmChart for a diff: values as a tree, the archive as its digest."""
     result = copy.deepcopy(chart)
+    text = (result.get("spec") or {}).get("valuesContent")
+    if text:
+        try:
+            result["spec"]["valuesContent"] = json.loads(text)
+        except ValueError:  # written by somebody else, in other YAML
+            result["spec"]["valuesContent"] = text.splitlines()
     content = (result.get("spec") or {}).get("chartContent")
     if content:
         archive = base64.b64decode(content)

@@ -80,7 +80,8 @@ def difference(ref, before, after):
     before, after = (None if item is None else plain(item) for item in (before, after))
     if ref["kind"] == "Secret":
         _hidden(before, after)
-    return {"header": title(ref), "before": _text(before), "after": _text(after)}
+    name = title(ref)
+    return {"before_header": name, "after_header": name, "before": _text(before), "after": _text(after)}
 
 
 class Kinds:

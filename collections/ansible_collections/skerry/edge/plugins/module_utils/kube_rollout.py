@@ -5,6 +5,7 @@ Runs on hosts with Python 3.8, so it keeps to the standard library and to that v
 
 from __future__ import annotations
 
+import re
 import time
 import urllib.parse
 
@@ -184,11 +185,12 @@ class Watch:
         parts = [f"{title(ref)}: {reason}" + self.story(ref) for ref, reason in late[:3]]
         if len(late) > 3:
             parts.append(f"and {len(late) - 3} more")
-        return K3sError(
-            "CHART_010",
-            "not up in time: " + "; ".join(parts or [why]),
-            "mend what log and events name, then run again; on a slow host raise the component's timeout",
-        )
+        cause = "not up in time: " + "; ".join(parts or [why])
+        if re.search(r"ErrImagePull|ImagePullBackOff|ErrImageNeverPull", cause):
+            remedy = "see whether the nodes reach the registry, or bring the image along (docs/airgap.md)"
+        else:
+            remedy = "mend what log and events name, then run again; on a slow host raise the component's timeout"
+        return K3sError("CHART_010", cause, remedy)
 
     # -- stories ---------------------------------------------------------------------------------------------------
 
