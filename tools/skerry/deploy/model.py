@@ -39,6 +39,14 @@ def _seconds(value: Any) -> Any:
     return value.total_seconds() if isinstance(value, timedelta) else value
 
 
+def _text(value: Any) -> Any:
+    """YAML reads 8080 and true as what they look like; as an argument or a variable they are text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0),
                  WithJsonSchema({"type": ["string", "integer"], "examples": ["64Mi", "1G"]})]
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0),
@@ -89,7 +97,7 @@ class Placement(_Model):
     region: str | None = None
     zone: str | None = None
     arch: Literal["amd64", "arm64", "arm"] | None = None
-    labels: dict[str, str] = Field(default={}, description="Node labels of the inventory (k3s_node_labels).")
+    labels: dict[str, Text] = Field(default={}, description="Node labels of the inventory (k3s_node_labels).")
     hosts: list[str] = Field(default=[], description="Hosts or groups by the inventory's names.")
     replicas: Annotated[int, Field(ge=1)] | Literal["each"] = Field(
         default="each", description="One on each host that fits, or so many, spread over zones and hosts.")
@@ -166,8 +174,8 @@ class Workload(_Model):
         default=None, description="Path (relative to this file), oci://REGISTRY/NAME:TAG, or sha256:DIGEST.")
     image: str | None = Field(default=None, description="kind container: reference of an OCI image.")
     http: bool = Field(default=False, description="The module is a wasi:http handler; it is served at the first port.")
-    args: list[str] = []
-    env: dict[str, str] = {}
+    args: list[Text] = []
+    env: dict[str, Text] = {}
     secrets: dict[str, Secret] = {}
     stdin: str | None = Field(default=None, description="File of the controller given as standard input.")
     directories: list[Directory] = []

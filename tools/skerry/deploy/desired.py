@@ -1,0 +1,63 @@
+"""What a host should have: the one format, made here, kept by the host side, and compared there.
+
+A desired workload is plain JSON (`FORMAT`); its revision is the SHA-256 of its canonical form, so that an unchanged
+submission is known by one comparison.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from typing import Any
+
+from skerry.deploy.load import Submitted
+from skerry.deploy.placement import Assignment
+
+FORMAT = 1
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys and no blanks: equal things have equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def revision(desired: dict[str, Any]) -> str:
+    """SHA-256 of everything but the revision itself, in hexadecimal."""
+    return hashlib.sha256(canonical({key: value for key, value in desired.items() if key != "revision"})).hexdigest()
+
+
+def _secret(name: str, value: bytes) -> str:
+    """A fingerprint that tells a changed secret; keyed by its name, so that equal secrets do not show as equal."""
+    return hmac.new(name.encode(), value, hashlib.sha256).hexdigest()
+
+
+def desired(one: Submitted, place: Assignment) -> dict[str, Any]:
+    """The desired workload of one host. Sizes in bytes, times in seconds, digests SHA-256 in hexadecimal."""
+    workload, module = one.workload, one.module
+    found: dict[str, Any] = {
+        "format": FORMAT,
+        "name": workload.name,
+        "owner": one.owner,
+        "kind": workload.kind,
+        "rung": place.rung,
+        "runtime": place.runtime,
+        "module": None if module is None else {"digest": module.digest, "size": module.size, "name": module.name,
+                                               "form": module.form},
+        "image": workload.image,
+        "args": workload.args,
+        "env": workload.env,
+        "secrets": [{"name": name, "mount": workload.secrets[name].mount, "fingerprint": _secret(name, value)}
+                    for name, value in sorted(one.secrets.items())],
+        "stdin": one.stdin,
+        "directories": [entry.model_dump() for entry in workload.directories],
+        "files": [{"guest": guest, "digest": key} for guest, key in sorted(one.files.items())],
+        "network": workload.network,
+        "limits": workload.limits.model_dump(),
+        "restart": workload.restarts,
+        "readiness": None if workload.readiness is None else workload.readiness.model_dump(exclude_none=True),
+        "ports": [entry.model_dump() for entry in workload.ports],
+        "schedule": None if workload.schedule is None else workload.schedule.model_dump(),
+    }
+    found["revision"] = revision(found)
+    return found

@@ -1,0 +1,234 @@
+"""Which hosts get a workload, on which rung, with which runtime: pure functions of the inventory and of hosts' words.
+
+Hosts are chosen in two steps: by what the inventory says of them (`candidates`), then by what they can run (`choose`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from skerry.deploy.model import Placement, Workload
+from skerry.deploy.modules import Form
+from skerry.errors import SkerryError
+from skerry.targets.api import Target
+
+#: Debian's names of architectures for the kernel's.
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm"}
+
+
+@dataclass(frozen=True)
+class HostView:
+    """What a host said of itself.
+
+    Attributes:
+        arch: of the userland, as the kernel names it (``x86_64``).
+        facts: content of /etc/ansible/facts.d/skerry.fact.
+        running: names of workloads that it has; a replica stays where it is.
+    """
+
+    arch: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    running: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A workload's place. ``runtime``: name, version, command (process) or OCI runtime or RuntimeClass (handler)."""
+
+    host: str
+    rung: str
+    runtime: dict[str, str]
+    why: str
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A host that was passed over, and why."""
+
+    host: str
+    reason: str
+
+
+@dataclass
+class Chosen:
+    """Where a workload goes; ``short`` says what is missing when there are fewer places than replicas."""
+
+    assignments: list[Assignment] = field(default_factory=list)
+    passed: list[Passed] = field(default_factory=list)
+    short: str = ""
+
+
+def zone_of(target: Target) -> str:
+    """The failure domain: region and zone, else the host itself."""
+    region, zone = target.labels.get("region", ""), target.labels.get("zone", "")
+    return f"{region}/{zone}" if zone else target.name
+
+
+def _unfit(wanted: Placement, target: Target) -> str:
+    """Why the inventory keeps this host out; "" when it does not."""
+    for key in ("host_type", "region", "zone"):
+        asked, has = getattr(wanted, key), target.labels.get(key, "")
+        if asked is not None and asked != has:
+            return f"its {key} is {has or 'not set'}, not {asked}"
+    labels = target.variables.get("k3s_node_labels") or {}
+    for label, asked in wanted.labels.items():
+        if str(labels.get(label, "")) != asked:
+            return f"its label {label} is {labels.get(label, 'not set')}, not {asked}"
+    if wanted.hosts and not {target.name, *target.groups} & set(wanted.hosts):
+        return "placement.hosts does not name it"
+    return ""
+
+
+def candidates(workload: Workload, targets: Sequence[Target]) -> tuple[list[Target], list[Passed]]:
+    """Hosts that the inventory allows, in its order, and those that it does not.
+
+    Raises:
+        SkerryError: DEPLOY_020 for a host or group that is not in the inventory.
+    """
+    known = {name for target in targets for name in (target.name, *target.groups)} | {"all"}
+    if strangers := [name for name in workload.placement.hosts if name not in known]:
+        raise SkerryError("DEPLOY_020", f"{workload.name}: the inventory has no host or group {', '.join(strangers)}",
+                          "skerry inventory graph shows the names")
+    fit: list[Target] = []
+    passed: list[Passed] = []
+    for target in targets:
+        reason = "" if workload.placement.hosts == ["all"] else _unfit(workload.placement, target)
+        if reason:
+            passed.append(Passed(target.name, reason))
+        else:
+            fit.append(target)
+    return fit, passed
+
+
+# -- what a host can run ---------------------------------------------------------------------------------------------
+
+
+def _proved(view: HostView, name: str) -> dict[str, Any] | None:
+    entry = ((view.facts.get("wasm_runtime") or {}).get("runtimes") or {}).get(name)
+    return entry if entry and entry.get("proved") else None
+
+
+def _process(workload: Workload, form: Form, view: HostView) -> tuple[dict[str, str] | None, str]:
+    if form in ("component", "http"):
+        entry = _proved(view, "wasmtime")
+        if entry is None:
+            what = "a wasi:http server" if form == "http" else "a runtime for components"
+            return None, f"it has no {what}: wasmtime was not proved there (role wasm_runtime)"
+        return {"name": "wasmtime", "version": entry["version"], "command": entry["command"]}, ""
+    for name in ("wasmtime", "wasmedge"):
+        entry = _proved(view, name)
+        if entry is not None and entry.get("command"):
+            return {"name": name, "version": str(entry["version"]), "command": entry["command"]}, ""
+    return None, "no runtime's command was proved there (role wasm_runtime)"
+
+
+def _container(workload: Workload, form: Form, view: HostView) -> tuple[dict[str, str] | None, str]:
+    docker = view.facts.get("docker") or {}
+    if not docker.get("version"):
+        return None, "it has no Docker (role docker)"
+    if workload.kind == "container":
+        return {"name": "docker", "version": str(docker["version"]), "handler": "runc"}, ""
+    if form != "core":
+        return None, "crun's engine runs core modules only"
+    entry = _proved(view, "crun")
+    if entry is None or "crun" not in (docker.get("runtimes") or []):
+        return None, "Docker has no runtime there that was proved to run wasm (roles docker, wasm_runtime)"
+    engine, version = str(entry.get("engine", "")), str(entry.get("engine_version", ""))
+    return {"name": engine, "version": version, "handler": "crun"}, ""
+
+
+def _pod(workload: Workload, form: Form, view: HostView) -> tuple[dict[str, str] | None, str]:
+    section = view.facts.get("k3s") or {}
+    if not section.get("node"):
+        return None, "it is no node of a cluster (role k3s)"
+    if workload.kind == "container":
+        return {"name": "k3s", "version": str(section.get("version", "")), "handler": "", "node": section["node"]}, ""
+    classes = section.get("runtime_classes") or []
+    for handler, about in sorted(((view.facts.get("wasm_runtime") or {}).get("handlers") or {}).items()):
+        entry = _proved(view, str(about.get("runtime")))
+        if handler in classes and entry is not None and (form == "core" or about.get("engine") == "wasmtime"):
+            version = str(entry.get("engine_version") or entry["version"])
+            return {"name": str(about.get("engine", "")), "version": version, "handler": handler,
+                    "node": section["node"]}, ""
+    return None, "no RuntimeClass of this node was proved to run it (roles k3s, wasm_runtime)"
+
+
+_ABLE: dict[str, Callable[[Workload, Form, HostView], tuple[dict[str, str] | None, str]]] = {
+    "process": _process, "container": _container, "pod": _pod,
+}
+#: Best first. A process costs least on the overhead ladder and needs least; an image starts at the container.
+_AUTO = ("process", "container", "pod")
+_WHY = {"process": "the least overhead that this host has", "container": "it has no runtime's command of its own",
+        "pod": "neither a runtime's command nor Docker fits"}
+
+
+def able(workload: Workload, form: Form, host: str, view: HostView) -> Assignment | Passed:
+    """The best way of running a workload on a host, or why there is none."""
+    arch = ARCHITECTURES.get(view.arch, view.arch)
+    if workload.placement.arch not in (None, arch):
+        return Passed(host, f"its architecture is {arch}, not {workload.placement.arch}")
+    reasons = []
+    for rung in _AUTO if workload.rung == "auto" else (workload.rung,):
+        if workload.kind == "container" and rung == "process":
+            continue
+        runtime, reason = _ABLE[rung](workload, form, view)
+        if runtime is not None:
+            why = "asked for" if workload.rung != "auto" else _WHY[rung]
+            return Assignment(host, rung, runtime, why)
+        reasons.append(reason)
+    return Passed(host, "; ".join(reasons))
+
+
+def _rank(name: str, host: str) -> bytes:
+    """A fixed order of hosts that differs from workload to workload (rendezvous hashing), so that they spread."""
+    return hashlib.sha256(f"{name}\0{host}".encode()).digest()
+
+
+def spread(workload: Workload, wanted: int, able_hosts: Sequence[Assignment], zones: Mapping[str, str],
+           running: Mapping[str, frozenset[str]]) -> list[Assignment]:
+    """So many of the hosts as are wanted: those that have it already, then the emptiest zones."""
+    taken: list[Assignment] = []
+    load: dict[str, int] = {}
+    rest = sorted(able_hosts, key=lambda one: _rank(workload.name, one.host))
+    while len(taken) < wanted and rest:
+        best = min(rest, key=lambda one: (workload.name not in running.get(one.host, frozenset()),
+                                          load.get(zones[one.host], 0), _rank(workload.name, one.host)))
+        rest.remove(best)
+        taken.append(best)
+        load[zones[best.host]] = load.get(zones[best.host], 0) + 1
+    order = {one.host: at for at, one in enumerate(able_hosts)}
+    return sorted(taken, key=lambda one: order[one.host])
+
+
+def choose(workload: Workload, form: Form, fit: Sequence[Target], views: Mapping[str, HostView],
+           held: frozenset[str] = frozenset()) -> Chosen:
+    """Where a workload goes among hosts that the inventory allows.
+
+    A host without a view (unreachable) is passed over as unknown: it keeps what it has, and the next submission catches
+    it up. ``held``: hosts that were given a replica before; one of them that is unknown keeps its place, so that
+    nothing is placed twice because a link is down.
+    """
+    chosen = Chosen()
+    possible: list[Assignment] = []
+    for target in fit:
+        view = views.get(target.name)
+        found = Passed(target.name, "unknown: it could not be asked") if view is None else able(
+            workload, form, target.name, view)
+        if isinstance(found, Assignment):
+            possible.append(found)
+        else:
+            chosen.passed.append(found)
+    zones = {target.name: zone_of(target) for target in fit}
+    replicas = workload.placement.replicas
+    keeping = sum(target.name in held and target.name not in views for target in fit)
+    wanted = len(possible) if replicas == "each" else max(0, replicas - keeping)
+    chosen.assignments = spread(workload, wanted, possible, zones, {host: view.running for host, view in views.items()})
+    placed = len(chosen.assignments) + keeping
+    if not placed:
+        chosen.short = "no host can run it"
+    elif replicas != "each" and placed < replicas:
+        chosen.short = f"{placed} of {replicas} replicas have a place"
+    return chosen
