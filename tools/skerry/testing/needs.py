@@ -9,6 +9,7 @@ import subprocess
 
 from skerry.debian import PackagesMissingError, ensure, missing
 from skerry.sandbox import k3s_source
+from skerry.testing import monitoring
 from skerry.testing.kube import build as kubernetes
 from skerry.testing.stages import Need
 
@@ -28,6 +29,8 @@ def unmet(need: Need, install: bool = True) -> str | None:
         return None if wanted.get("k3s_enabled", True) else str(wanted["k3s_disabled_reason"])
     if need is Need.KUBERNETES:
         return kubernetes.unmet(install)
+    if need is Need.MONITORING:
+        return monitoring.unmet(install)
     if need is Need.BROWSER:
         return _packages("browser", install)
     try:

@@ -34,6 +34,7 @@ class Need(StrEnum):
     BROWSER = "browser"
     K3S = "k3s"
     KUBERNETES = "kubernetes"
+    MONITORING = "monitoring"
 
 
 @dataclass(frozen=True)
@@ -180,8 +181,8 @@ def plan(mode: Mode, only: Sequence[str] = (), keep: bool = False) -> list[Stage
         # What takes longest of the stages that run together begins first.
         build, tests = _kubernetes(mine)
         stages = [build, *stages, tests]
-        stages.append(_pytest("integration", "tests/integration", 1200, "--timeout=300", wants=(Need.BROWSER,),
-                              environment=mine))
+        wants = (Need.BROWSER, Need.MONITORING)
+        stages.append(_pytest("integration", "tests/integration", 1200, "--timeout=300", wants=wants, environment=mine))
         stages += _hosts(mode, keep)
     if not only:
         return stages
