@@ -13,6 +13,8 @@ from skerry.testing import monitoring
 from skerry.testing.kube import build as kubernetes
 from skerry.testing.stages import Need
 
+#: Needs that say themselves whether they are met.
+_OWN = {Need.KUBERNETES: kubernetes.unmet, Need.MONITORING: monitoring.unmet}
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 
@@ -27,10 +29,8 @@ def unmet(need: Need, install: bool = True) -> str | None:
     if need is Need.K3S:
         wanted = k3s_source.variables(_ARCHITECTURES.get(platform.machine(), "amd64"))
         return None if wanted.get("k3s_enabled", True) else str(wanted["k3s_disabled_reason"])
-    if need is Need.KUBERNETES:
-        return kubernetes.unmet(install)
-    if need is Need.MONITORING:
-        return monitoring.unmet(install)
+    if need in _OWN:
+        return _OWN[need](install)
     if need is Need.BROWSER:
         return _packages("browser", install)
     try:
