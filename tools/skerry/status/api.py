@@ -138,6 +138,7 @@ class Connection:
                     self._link.sock.settimeout(deadline.left())
                 piece = answer.read1(_CHUNK if most < 0 else most - size)
                 if not piece:
+                    answer.close()  # else the connection still waits for its end
                     break
                 pieces.append(piece)
                 size += len(piece)

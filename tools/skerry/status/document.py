@@ -61,7 +61,7 @@ def runtimes(look: Look) -> list[dict[str, Any]]:
     ]  # fmt: skip
     known = {one["name"] for one in found}
     for name, one in sorted(look.part("handlers").items()):
-        if name not in known and name not in ("runc", "runhcs-wcow-process"):
+        if name not in known and name != "runc":
             found.append({"name": name, "version": "", "proved": bool(one.get("starts")),
                           "error": "" if one.get("starts") else one.get("says", ""), "kind": "handler"})  # fmt: skip
     return found

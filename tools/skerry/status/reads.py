@@ -180,7 +180,7 @@ class Reader:
             for future in [pool.submit(one) for one in work]:
                 future.result()
         self._join()
-        if not self.cluster.read("metrics") and 0 < len(self.cluster.nodes) <= FEW_NODES:
+        if self.cluster.outcomes["metrics"].state != "complete" and 0 < len(self.cluster.nodes) <= FEW_NODES:
             self._summaries()
         self.cluster.seconds = time.monotonic() - start
         return self.cluster

@@ -148,7 +148,7 @@ def _host_row(look: Look) -> tuple[Text | str, ...]:
     facts = basics.get("fact_file", {})
     k3s = (facts.get("k3s") or {}).get("version") or (look.report.get("k3s_role") or "-")
     return (
-        Text.assemble(("● ", GOOD), look.name), f"{basics.get('os', '?')}".removeprefix("Debian GNU/").split(" (")[0],
+        Text.assemble(("● ", GOOD), look.name), str(basics.get("os", "?")).replace("GNU/Linux ", "").split(" (")[0],
         str(k3s), Text(f"{load:.2f} of {cpus:g}" if load is not None else "-"), bar(used),
         Text.assemble(bar(fullest["used_percent"]), f" {fullest['path']}") if fullest else "-",
         words if words else Text("-", DIM),
