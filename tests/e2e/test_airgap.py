@@ -1,0 +1,188 @@
+"""An air-gapped site, for real: hosts whose way out is cut, a mirror made beforehand from servers of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import yaml
+from made_registry import Registry, chart, serving
+from own_hosts import ROOT, playbook
+from support_record import Support
+
+from skerry import paths
+from skerry.images.pause import pause_image
+from skerry.mirror import charts
+from skerry.mirror.lock import read
+from skerry.mirror.reference import parse
+from skerry.sandbox import k3s_source
+
+pytestmark = [pytest.mark.hosts, pytest.mark.k3s, pytest.mark.timeout(1500)]
+
+NAME, PREFIX = "skerry-airgap", "10.213.86"
+HOSTS = {"core": "11", "edge": "12"}
+#: What a site's own mirror of its distribution would have: packages are not Skerry's to carry.
+PACKAGES = "docker.io docker-cli crun libwasmedge0 wasmedge iptables apparmor ca-certificates"
+CUT = ["-s", f"{PREFIX}.0/24", "!", "-d", f"{PREFIX}.0/24", "-j", "DROP"]
+APP, TOOL = "registry.example.com/team/app:1", "registry.example.com/team/tool:1"
+PAUSE = "docker.io/rancher/mirrored-pause:3.6"
+
+
+def on(host: str, script: str, check: bool = True) -> str:
+    """Run a shell script as root on a host; what it printed."""
+    command = ["docker", "exec", "-i", f"{NAME}-{host}", "sh", "-e"]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=300, check=False)
+    assert not check or done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def dropped() -> int:
+    """Packets of the hosts that were on their way out and were thrown away."""
+    listed = subprocess.run(
+        ["iptables", "-L", "DOCKER-USER", "-v", "-n", "-x"], capture_output=True, text=True, check=True
+    ).stdout
+    line = next(line.split() for line in listed.splitlines() if f"{PREFIX}.0/24" in line)
+    return int(line[0])
+
+
+@dataclass
+class Site:
+    """The site and what was made for it."""
+
+    folder: Path
+    registry: Registry
+    mirror: Path
+    variables: dict[str, Any] = field(default_factory=dict)
+
+    def inventory(self, name: str, **variables: Any) -> Path:
+        """An inventory of the hosts."""
+        keys = paths.state() / "sandbox" / NAME
+        known = f"-o UserKnownHostsFile={keys / 'known_hosts'} -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        link = folder / "group_vars"
+        if not link.exists():
+            link.symlink_to(ROOT / "inventories" / "sandbox" / "group_vars")
+        common = {
+            "sandbox_name": NAME, "sandbox_subnet": f"{PREFIX}.0/24", "sandbox_keys": str(keys),
+            "ansible_ssh_private_key_file": str(keys / "id_ed25519"), "ansible_ssh_common_args": known,
+            **self.variables, **variables,
+        }  # fmt: skip
+        hosts: dict[str, Any] = {
+            "core": {"sandbox_memory": "2G", "sandbox_cpus": 2, "docker_state": "absent"},
+            "edge": {"sandbox_memory": "768M", "images_docker": [TOOL]},
+        }
+        for host, last in HOSTS.items():
+            hosts[host] |= {"ansible_host": f"{PREFIX}.{last}"}
+        groups = {
+            "skerry_servers": {"hosts": {"core": None}}, "skerry_agents": {"hosts": {"edge": None}},
+            "skerry_sandbox": {"hosts": hosts, "vars": common},
+        }  # fmt: skip
+        (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
+        return folder
+
+    def build(self, inventory: Path, mirror: Path) -> dict[str, dict[str, Any]]:
+        """`skerry mirror build`: {path: outcome}."""
+        elsewhere = ("docker.io", "registry.example.com", "quay.io")
+        redirects = [f"--registry={host}={self.registry.url}" for host in elsewhere]
+        command = [sys.executable, "-m", "skerry", "mirror", "build", "-i", str(inventory), "-d", str(mirror), "--json"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "tools"), "SKERRY_HELM": charts.helm()}
+        done = subprocess.run(
+            [*command, *redirects], capture_output=True, text=True, env=environment, timeout=600, check=False
+        )
+        outcomes = [json.loads(line) for line in done.stdout.splitlines()]
+        failed = [outcome for outcome in outcomes if outcome["state"] == "failed"]
+        assert done.returncode == 0, f"{failed}\n{done.stderr}"
+        return {outcome["path"]: outcome for outcome in outcomes}
+
+
+def run(inventory: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """site.yml with stock ansible-playbook."""
+    command = ["ansible-playbook", str(ROOT / "site.yml"), "-i", str(inventory), *words]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900, check=False)
+
+
+def recap(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, int]]:
+    """{host: {ok, changed, failed, ...}} of a run."""
+    lines = done.stdout.rpartition("PLAY RECAP")[2].splitlines()[1:]
+    rows = [line.partition(":") for line in lines if ":" in line and "changed=" in line]
+    return {
+        host.strip(): {key: int(value) for key, value in (word.split("=") for word in rest.split())}
+        for host, _, rest in rows
+    }
+
+
+def _publish(registry: Registry) -> str:
+    """Put everything on the test's own internet that the mirror is to be built from; k3s's version."""
+    mirror = paths.mirror()
+    k3s = next(entry for entry in read(mirror).artifacts if (entry.component, entry.arch) == ("k3s", "amd64"))
+    release = f"/k3s/{quote(k3s.version)}"
+    registry.files[f"{release}/k3s"] = (mirror / k3s.path).read_bytes()
+    registry.files[f"{release}/sha256sum-amd64.txt"] = f"{k3s.sha256}  k3s\n".encode()
+    registry.files[f"{release}/k3s-images.txt"] = f"{PAUSE}\n".encode()
+    for repository, tag in (("rancher/mirrored-pause", "3.6"), ("team/app", "1"), ("team/tool", "1")):
+        registry.image_of_archive(repository, tag, pause_image("amd64"))
+    return k3s.version
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Hosts with their distribution's packages and no way out. SKERRY_KEEP_HOSTS=1 leaves them up."""
+    folder = tmp_path_factory.mktemp("airgap")
+    k3s_source.provide("amd64")
+    with serving() as registry:
+        site = Site(folder, registry, folder / "mirror")
+        site.variables = {
+            "skerry_arch": "amd64",
+            "skerry_mirror": str(site.mirror),
+            "skerry_airgap": True,
+            "k3s_version": _publish(registry),
+            "k3s_download_url": f"{registry.url}/k3s",
+            "k3s_disable": k3s_source.PACKAGED,
+            "k3s_flannel_backend": "host-gw",
+            "k3s_cluster_name": "airgap",
+            "k3s_kubeconfig_dir": str(folder / "kube"),
+            "images_k3s": [APP],
+            "wasm_runtime_runtimes": ["crun", "wasmedge"],
+        }
+        inventory = site.inventory("site")
+        playbook("sandbox_up.yml", inventory)
+        for host in HOSTS:
+            on(host, f"apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y {PACKAGES} 2>&1")
+        subprocess.run(["iptables", "-I", "DOCKER-USER", *CUT], check=True)
+        try:
+            yield site
+        finally:
+            subprocess.run(["iptables", "-D", "DOCKER-USER", *CUT], check=True)
+            if not os.environ.get("SKERRY_KEEP_HOSTS"):
+                playbook("sandbox_down.yml", inventory)
+
+
+def test_a_site_without_internet_comes_up_from_the_mirror(site: Site, support: Support) -> None:
+    inventory = site.inventory("site")
+    outcomes = site.build(inventory, site.mirror)
+    for image in (PAUSE, APP, TOOL):
+        assert outcomes[parse(image).place("amd64")]["state"] == "downloaded"
+    on("edge", "! timeout 5 bash -c '</dev/tcp/1.1.1.1/443'")
+    before, asked = dropped(), len(site.registry.requests)
+    start = time.monotonic()
+    done = run(inventory)
+    seconds = time.monotonic() - start
+    assert done.returncode == 0, done.stdout[-6000:]
+    outside = dropped() - before
+    print(f"site.yml {seconds:.0f} s; {outside} packets to outside addresses")
+    assert len(site.registry.requests) == asked  # nor did the controller ask
+    on("core", f"k3s kubectl run app --image={APP} --overrides='{{\"spec\": {{\"nodeName\": \"edge\"}}}}'")
+    on("core", "k3s kubectl wait --for=condition=Ready pod/app --timeout=120s")
+    on("edge", f"docker image inspect {TOOL}")
+    assert outside == 0
