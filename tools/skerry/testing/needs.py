@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Callable
 
 from skerry.debian import PackagesMissingError, ensure, missing
 from skerry.sandbox import k3s_source
@@ -14,7 +15,7 @@ from skerry.testing.kube import build as kubernetes
 from skerry.testing.stages import Need
 
 #: Needs that say themselves whether they are met.
-_OWN = {Need.KUBERNETES: kubernetes.unmet, Need.MONITORING: monitoring.unmet}
+_OWN: dict[Need, Callable[[bool], str | None]] = {Need.KUBERNETES: kubernetes.unmet, Need.MONITORING: monitoring.unmet}
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 
