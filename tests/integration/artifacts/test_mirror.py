@@ -83,7 +83,8 @@ def test_a_mirror_is_filled_from_what_the_roles_want(
     assert [item["state"] for path, item in states.items() if path.startswith("wasmedge/")] == ["missing"]
     assert (place / K3S).read_bytes() == BINARY
     lock = json.loads((place / "mirror.lock.json").read_text())
-    assert [item["file"] for item in lock["artifacts"]] == ["k3s", "k3s-images.txt", "wasmtime-v48.0.8-x86_64-linux.tar.xz"]
+    files = [item["file"] for item in lock["artifacts"]]
+    assert files == ["k3s", "k3s-images.txt", "wasmtime-v48.0.8-x86_64-linux.tar.xz"]
     assert not (place / ".partial").exists()
 
     upstream.requests.clear()
