@@ -6,7 +6,10 @@ is unknown, with the reason, and holds nobody up.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import time
 import zlib
@@ -107,8 +110,9 @@ def _exchange(target: Target, request: Mapping[str, Any], seconds: float) -> Loo
     try:
         said, words = process.communicate(first + b"SKERRY-SEND %d\n" % len(data) + data, seconds)
     except subprocess.TimeoutExpired as error:
-        process.kill()
-        process.communicate()
+        os.killpg(process.pid, signal.SIGKILL)  # ssh and what it may have started, such as a ProxyCommand
+        with contextlib.suppress(subprocess.TimeoutExpired):  # somebody else holds the pipe: it is left to them
+            process.communicate(timeout=1)
         raise SkerryError(
             "TARGET_022",
             f"host {target.name}: no answer within {seconds:.0f} s",
