@@ -1,7 +1,7 @@
 """What Redpanda needs of a host: instructions, address bits, slots for asynchronous I/O.
 
 Sources: Redpanda's requirements (SSE4.2; arm64); Seastar takes its memory from a range of addresses that kernels with
-39 bits do not have (Raspberry Pi OS), and some 11,000 slots of asynchronous I/O for each core. Runs on the hosts: Python
+39 bits do not have (Raspberry Pi OS), and some 11,000 slots of asynchronous I/O for each core. Runs on hosts, Python
 3.8 or later, standard library only.
 """
 

@@ -211,7 +211,7 @@ class Client:
         return self._to(*self.brokers[number])
 
     def metadata(self, topics=None):
-        """{topic: {"partitions": {number: leader}, "replication": n}} of those topics (unknown ones left out) or of all.
+        """{topic: {"partitions": {number: leader}, "replication": n}} of those topics (but unknown ones) or of all.
 
         Also refreshes brokers (id -> (host, port)) and the controller. Raises KafkaError.
         """

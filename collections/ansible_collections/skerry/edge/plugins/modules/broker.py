@@ -172,7 +172,7 @@ class Cluster:
         return self.params["sasl_mechanism"], self.params["sasl_user"], password
 
     def inside(self):
-        """A client of the listener in the cluster; hosts do not know the cluster's names, so these are resolved here."""
+        """A client of the listener in the cluster; hosts do not know the cluster's names, so they are resolved here."""
         pods = self.pods()
         domain = "{name}.{namespace}.svc".format(**self.params)
         client = Client(
