@@ -27,6 +27,12 @@ options:
     type: list
     elements: str
     default: []
+  intact:
+    description:
+      - Also install those again whose files are missing or differ from what the package manager noted (documentation
+        and configuration aside). Costs reading them.
+    type: bool
+    default: false
   state:
     description: C(absent) removes the packages of I(names) and I(optional) that are there.
     type: str
@@ -61,6 +67,10 @@ versions:
   description: Versions of those that are installed afterwards, by name.
   returned: success
   type: dict
+damaged:
+  description: Packages that were damaged.
+  returned: success
+  type: list
 unavailable:
   description: Optional packages that no package source of the host has.
   returned: success
@@ -113,6 +123,21 @@ def must(code, cause, remedy, command):
         errors = [line for line in lines if line.startswith(("E:", "Error", "error"))] or lines[-5:]
         raise PackageError(code, f"{cause}: {' / '.join(errors)[:800]}", remedy)
     return out
+
+
+def matters(text):
+    """Whether a verification (the same form of dpkg and rpm) tells of a file that is missing or has other content.
+
+    Lines are flags (position 3 a 5 when the content differs) or `missing`, a letter for configuration (c) or
+    documentation (d) files, the path. Images often leave documentation out.
+    """
+    for line in text.splitlines():
+        found = re.match(r"^(missing|[.?SM5DLUGTPC]{8,9})\s+(?:([cdglr])\s+)?(/\S.*?)(?: \(.*\))?$", line)
+        if not found or found.group(2) or re.match(r"^/usr/share/(doc|man|info|locale|lintian)(/|$)", found.group(3)):
+            continue
+        if found.group(1) == "missing" or found.group(1)[2] == "5":
+            return True
+    return False
 
 
 class Apt:
@@ -171,6 +196,18 @@ class Apt:
         must("PACKAGES_003", "dpkg --configure -a failed", "repair the package database", ["dpkg", "--configure", "-a"])
         must("PACKAGES_003", f"apt-get install {' '.join(names)} failed", "run it by hand on the host", command)
 
+    def damaged(self, names):
+        """Those of the installed packages that lost or changed a file which matters."""
+        if not names or not matters(run(["dpkg", "--verify", *names])[1]):
+            return []
+        return [name for name in names if matters(run(["dpkg", "--verify", name])[1])]
+
+    def reinstall(self, names):
+        """Install packages again."""
+        command = ["apt-get", *self.options, "install", "-q", "-y", "--reinstall", *names]
+        self.wait_for_lock()
+        must("PACKAGES_003", f"apt-get install --reinstall {' '.join(names)} failed", "run it by hand", command)
+
     def remove(self, names):
         """Remove packages and what only they needed."""
         command = ["apt-get", *self.options, "remove", "-q", "-y", "--autoremove", *names]
@@ -194,6 +231,13 @@ class Rpm:
         return False
 
 
+    def damaged(self, names):
+        """Those of the installed packages that lost or changed a file which matters."""
+        if not names or not matters(run(["rpm", "--verify", *names])[1]):
+            return []
+        return [name for name in names if matters(run(["rpm", "--verify", name])[1])]
+
+
 class Dnf(Rpm):
     """EL 9 and 10, Fedora."""
 
@@ -211,6 +255,11 @@ class Dnf(Rpm):
         """Install packages."""
         command = ["dnf", "-q", "-y", "--setopt=install_weak_deps=False", "install", *names]
         must("PACKAGES_003", f"dnf install {' '.join(names)} failed", "run it by hand on the host", command)
+
+    def reinstall(self, names):
+        """Install packages again."""
+        command = ["dnf", "-q", "-y", "reinstall", *names]
+        must("PACKAGES_003", f"dnf reinstall {' '.join(names)} failed", "run it by hand on the host", command)
 
     def remove(self, names):
         """Remove packages."""
@@ -238,6 +287,11 @@ class Zypper(Rpm):
             zypper = ["transactional-update", "-n", "--continue", "pkg"]
         command = [*zypper, "install", "--no-recommends", *names]
         must("PACKAGES_003", f"{zypper[0]} install {' '.join(names)} failed", "run it by hand on the host", command)
+
+    def reinstall(self, names):
+        """Install packages again."""
+        command = ["zypper", "-n", "-q", "install", "--force", *names]
+        must("PACKAGES_003", f"zypper install --force {' '.join(names)} failed", "run it by hand on the host", command)
 
     def remove(self, names):
         """Remove packages."""
@@ -273,13 +327,16 @@ def choose(manager, names, optional, check_mode):
 
 
 def present(manager, params, check_mode):
-    """Install what is missing; (before, wanted to add, to remove, unavailable)."""
+    """Install what is missing; (before, wanted to add, to remove, unavailable, damaged)."""
     wanted = params["names"] + params["optional"]
     before = manager.versions(wanted + params["remove_first"]) if wanted else {}
     missing = [name for name in params["names"] if name not in before]
     optional = [name for name in params["optional"] if name not in before]
+    damaged = manager.damaged(sorted(set(wanted) & set(before))) if params["intact"] else []
+    if damaged and not check_mode:
+        manager.reinstall(damaged)
     if not missing and not optional:
-        return before, [], [], []
+        return before, [], [], [], damaged
     adding, unavailable = choose(manager, missing, optional, check_mode)
     removing = [name for name in params["remove_first"] if name in before] if adding else []
     if not check_mode:
@@ -287,7 +344,7 @@ def present(manager, params, check_mode):
             manager.remove(removing)
         if adding:
             manager.install(adding)
-    return before, adding, removing, unavailable
+    return before, adding, removing, unavailable, damaged
 
 
 def absent(manager, params, check_mode):
@@ -295,7 +352,7 @@ def absent(manager, params, check_mode):
     before = manager.versions(params["names"] + params["optional"])
     if before and not check_mode:
         manager.remove(sorted(before))
-    return before, [], sorted(before), []
+    return before, [], sorted(before), [], []
 
 
 def main():
@@ -306,6 +363,7 @@ def main():
             "names": strings,
             "optional": strings,
             "remove_first": strings,
+            "intact": {"type": "bool", "default": False},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "lists_age": {"type": "int", "default": 86400},
             "lock_timeout": {"type": "int", "default": 300},
@@ -315,10 +373,10 @@ def main():
     act = present if module.params["state"] == "present" else absent
     try:
         manager = manager_of(module.params)
-        before, adding, removing, unavailable = act(manager, module.params, module.check_mode)
+        before, adding, removing, unavailable, damaged = act(manager, module.params, module.check_mode)
     except PackageError as error:
         module.fail_json(msg=str(error), code=error.code, cause=error.cause, remedy=error.remedy)
-    changed = bool(adding or removing)
+    changed = bool(adding or removing or damaged)
     versions = before
     if changed and not module.check_mode:
         versions = manager.versions(module.params["names"] + module.params["optional"])
@@ -326,9 +384,9 @@ def main():
         "before_header": "packages",
         "after_header": "packages",
         "before": "".join(f"{name}\n" for name in removing),
-        "after": "".join(f"{name} {versions.get(name, '')}\n" for name in adding),
+        "after": "".join(f"{name} {versions.get(name, '')}\n" for name in adding + damaged),
     }
-    module.exit_json(changed=changed, versions=versions, unavailable=unavailable, diff=diff)
+    module.exit_json(changed=changed, versions=versions, unavailable=unavailable, damaged=damaged, diff=diff)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,129 @@
+"""Wasm runtimes of a real cluster: proved by pods, and put right when they are broken in each way that hosts break."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from skerry import paths
+
+ROOT = paths.root()
+INVENTORY = os.environ.get("SKERRY_TEST_INVENTORY") or str(ROOT / "molecule" / "inventory")
+SERVER = "cloud-1"
+DROP_IN = "/etc/skerry/containerd/crun-wasm.toml"
+
+
+def facts(host, section):
+    return json.loads(host.file("/etc/ansible/facts.d/skerry.fact").content_string).get(section, {})
+
+
+@pytest.fixture(autouse=True)
+def _server_with_k3s_or_reason(host):
+    section = facts(host, "k3s")
+    if section.get("enabled") is False:
+        pytest.skip(section["reason"])
+    if host.backend.hostname != SERVER:
+        pytest.skip("asked on the server")
+
+
+def kubectl(host, *words):
+    return json.loads(host.check_output("k3s kubectl --cache-dir=/tmp/kubectl-cache -o json " + " ".join(words)))
+
+
+def run_again(*words):
+    """The scenario's converge once more: (changed by host, all that was printed)."""
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), str(ROOT / "molecule/kwasm/converge.yml"),
+               "-i", INVENTORY, *words]  # fmt: skip
+    environment = {
+        **os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_CACHE_PLUGIN": "memory",
+        "MOLECULE_PROJECT_DIRECTORY": str(ROOT), "MOLECULE_SCENARIO_DIRECTORY": str(ROOT / "molecule/kwasm"),
+        "SKERRY_TEST_HOSTS": "skerry_servers:skerry_agents",
+    }  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    recap = [line for line in done.stdout.splitlines() if "changed=" in line]
+    return {line.split()[0]: int(line.split("changed=")[1].split()[0]) for line in recap}, done.stdout
+
+
+def proofs(host):
+    found = kubectl(host, "-n", "skerry-probe", "get", "configmap", "kwasm-probes")
+    return json.loads(found["data"]["proofs"])
+
+
+def nodes_with_wasm(host):
+    items = kubectl(host, "get", "nodes")["items"]
+    return {item["metadata"]["name"] for item in items if "skerry.dev/runtime-crun-wasm" in item["metadata"]["labels"]}
+
+
+def mended(host, before):
+    """The runtime of the server's own node was proved after ``before``, and a further run finds nothing to do."""
+    name = facts(host, "k3s")["node"] + "/crun-wasm"
+    assert proofs(host)[name]["at"] >= before
+    changed, said = run_again()
+    assert set(changed.values()) == {0}, said[-3000:]
+
+
+def test_each_node_with_a_handler_is_proved(host, support):
+    assert {name.split("/")[0] for name in proofs(host)} == nodes_with_wasm(host)
+    assert facts(host, "k3s")["node"] in nodes_with_wasm(host)
+    space = kubectl(host, "get", "namespace", "skerry-probe")
+    assert space["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert kubectl(host, "-n", "skerry-probe", "get", "pods")["items"] == []
+    support.ran(host, "kwasm", "native: a wasm pod for each node and RuntimeClass")
+
+
+def test_a_program_that_was_overwritten_is_put_right(host, support):
+    before = int(time.time())
+    host.check_output("cp /usr/bin/crun /var/tmp/crun.good && echo broken > /usr/bin/crun")
+    run_again()
+    assert host.run("cmp /usr/bin/crun /var/tmp/crun.good").rc == 0
+    mended(host, before)
+    support.ran(host, "kwasm", "a broken runtime is found and put right")
+
+
+def test_a_program_that_is_gone_is_put_right(host):
+    before = int(time.time())
+    host.check_output("rm /usr/bin/crun")
+    run_again()
+    assert host.run("cmp /usr/bin/crun /var/tmp/crun.good").rc == 0
+    mended(host, before)
+
+
+def test_a_handler_that_containerd_lost_is_put_right(host):
+    """Somebody emptied the drop-in and restarted k3s: the file is as it was noted once it is written again."""
+    before = int(time.time())
+    host.check_output(f"rm {DROP_IN} && systemctl restart k3s")
+    run_again()
+    assert host.file(DROP_IN).exists
+    mended(host, before)
+
+
+def test_a_handler_that_runs_nothing_is_put_right(host):
+    """The running containerd has a handler of the name, with a program that does not exist."""
+    before = int(time.time())
+    host.check_output(f"sed -i 's#/usr/bin/crun#/usr/bin/nothing#' {DROP_IN} && systemctl restart k3s")
+    run_again()
+    assert "/usr/bin/crun" in host.file(DROP_IN).content_string
+    mended(host, before)
+
+
+def test_what_the_kwasm_operator_did_to_the_node_is_put_right(host, support):
+    """Its installer froze containerd's configuration and left shims that containerd cannot start."""
+    folder = "/var/lib/rancher/k3s/agent/etc/containerd"
+    host.check_output(
+        f"mkdir -p /opt/kwasm/bin && cp /bin/true /opt/kwasm/bin/containerd-shim-spin-v2 && "
+        f"cp {folder}/config.toml {folder}/config.toml.tmpl && "
+        f"echo '# /opt/kwasm/bin/containerd-shim-spin-v2' >> {folder}/config.toml.tmpl"
+    )
+    before = int(time.time())
+    run_again()
+    assert not host.file("/opt/kwasm").exists
+    assert not host.file(f"{folder}/config.toml.tmpl").exists
+    mended(host, before)
+    support.ran(host, "kwasm", "damage of the KWasm operator is put right")
