@@ -53,7 +53,8 @@ def rank(found: Iterable[Finding]) -> list[Finding]:
     """Causes, likeliest first; what follows from another one stands below that one."""
     ordered = sorted(dict.fromkeys(found), key=lambda one: (-one.likelihood, one.code, one.where))
     parents: dict[int, int] = {}
-    for index, one in enumerate(ordered):
+    for index in reversed(range(len(ordered))):  # of two that explain each other the likelier one stays
+        one = ordered[index]
         for other, cause in enumerate(ordered):
             if other != index and cause.accounts_for(one) and not _below(parents, other, index):
                 parents[index] = other
