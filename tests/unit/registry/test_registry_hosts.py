@@ -128,6 +128,8 @@ def test_a_registry_that_moves_leaves_nothing_behind(root: Path) -> None:
         "auths": {"elsewhere": {"auth": "eA=="}}, "credsStore": "x",
     }  # fmt: skip
     assert tree(root) == {"home/.docker/config.json"}
+    assert not (root / "registry").exists()
+    assert not (root / "registries.d").exists()
     assert not run(state="absent")["changed"]
 
 

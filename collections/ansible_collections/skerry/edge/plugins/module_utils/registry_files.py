@@ -1,13 +1,15 @@
-"""Files of a registry host: the registry's configuration, its users, units; texts only, nothing is touched here.
+"""Files of a registry host: the registry's configuration, its users, units.
 
 Configuration keys as documented for distribution 2.8 (docs/configuration.md). Python 3.8, standard library only.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
+import os
 import re
 import secrets
 
@@ -114,6 +116,15 @@ class RegistryError(Exception):
     def as_result(self):
         """The keys of a failed task's result."""
         return {"msg": str(self), "code": self.code, "cause": self.cause, "remedy": self.remedy}
+
+
+def remove(path):
+    """Remove a file, and its folder when nothing else is in it and it was made for the registry alone."""
+    os.unlink(path)
+    folder = os.path.dirname(path)
+    if os.path.basename(folder) in ("registry", "registries.d", SERVICE + ".d") or "/certs.d/" in folder:
+        with contextlib.suppress(OSError):  # not empty
+            os.rmdir(folder)
 
 
 def config(params, read_only=False):

@@ -226,6 +226,8 @@ class Node:
 
     def missing(self, wanted):
         """Handlers that containerd lacks. The kubelet tells of a change within some seconds, so it is asked again."""
+        if not wanted:
+            return []
         deadline = time.monotonic() + (0 if self.check else 15)
         while True:
             offered = self.offered()

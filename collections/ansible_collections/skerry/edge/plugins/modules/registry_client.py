@@ -85,7 +85,7 @@ import shutil
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.skerry.edge.plugins.module_utils.registry_files import RegistryError
+from ansible_collections.skerry.edge.plugins.module_utils.registry_files import RegistryError, remove
 
 FOLDER = "/etc/skerry/registry"
 K3S_FOLDER = "/etc/skerry/registries.d"
@@ -162,7 +162,7 @@ class Client:
         if self.module.check_mode:
             return
         if text is None:
-            os.unlink(path)
+            remove(path)
             return
         folder = os.path.dirname(path)
         if not os.path.isdir(folder):
@@ -202,9 +202,6 @@ class Client:
     def certs(self, address, text):
         """Docker's trust in the registry."""
         self.place(f"{DOCKER_CERTS}/{address}/ca.crt", text, 0o644)
-        folder = f"{DOCKER_CERTS}/{address}"
-        if text is None and not self.module.check_mode and os.path.isdir(folder) and not os.listdir(folder):
-            os.rmdir(folder)
 
     def forget(self, noted, keep_address="", keep_users=()):
         """Undo what an earlier run noted, but for what goes on."""

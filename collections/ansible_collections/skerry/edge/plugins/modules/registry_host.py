@@ -215,7 +215,7 @@ class Host:
     def write(self, path, text, mode, group):
         """Replace or remove a file in one step."""
         if text is None:
-            os.unlink(path)
+            files.remove(path)
             return
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         handle, beside = tempfile.mkstemp(prefix=".skerry.", dir=os.path.dirname(path))
