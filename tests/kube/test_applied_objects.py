@@ -10,6 +10,9 @@ from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sE
 from kube import applying
 from kube.applying import Case, Recorded
 
+from skerry import paths
+from skerry.inventory.specs import load_roles
+from skerry.testing.kube import build
 from skerry.testing.kube.cluster import Cluster
 
 DATA = Path(__file__).parent / "data"
@@ -22,11 +25,24 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[Case, Recorded]:
 
 @pytest.fixture(scope="module")
 def cluster(api_server: Cluster) -> Cluster:
-    """The API server with the kind that k3s adds."""
-    definition = yaml.safe_load((DATA / "helmchart.yml").read_text())
-    assert api_server.admin.apply(definition).status in (200, 201)
-    api_server.wait("with HelmCharts", lambda: api_server.admin.ask("GET", "/apis/helm.cattle.io/v1").status == 200, 30)
+    """The API server with the kinds that k3s and charts add."""
+    groups = set()
+    for path in (DATA / "helmchart.yml", *build.definitions("cert-manager")):
+        for definition in yaml.safe_load_all(path.read_text()):
+            assert api_server.admin.apply(definition).status in (200, 201), path
+            groups.add(f"/apis/{definition['spec']['group']}/{definition['spec']['versions'][0]['name']}")
+    assert "/apis/cert-manager.io/v1" in groups
+
+    def served() -> bool:
+        return all(api_server.admin.ask("GET", group).status == 200 for group in groups)
+
+    api_server.wait("with all kinds", served, 30)
     return api_server
+
+
+def test_the_kinds_are_those_of_the_version_that_the_role_installs() -> None:
+    pinned = (paths.root() / "tests/kube/definitions/go.mod").read_text()
+    assert f"cert-manager {load_roles()['cert_manager'].defaults['cert_manager_version']}\n" in pinned
 
 
 @pytest.mark.parametrize("case", applying.cases(), ids=str)

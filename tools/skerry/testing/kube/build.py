@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import platform
 import re
@@ -30,6 +31,8 @@ PROGRAMS = {
     "kwok": "sigs.k8s.io/kwok/cmd/kwok",
     "helm": "helm.sh/helm/v4/cmd/helm",
 }
+#: Module in tests/kube/definitions -> where definitions of kinds lie in it.
+DEFINITIONS = {"github.com/cert-manager/cert-manager": "deploy/crds/*.yaml"}
 FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
 #: Programs of earlier states of go.mod go when nobody used them for so many seconds.
 KEPT = 14 * 86400
@@ -39,6 +42,11 @@ PROBE_TIMEOUT = 30
 def sources() -> Path:
     """The Go module that pins the programs."""
     return paths.root() / "tests" / "kube" / "go"
+
+
+def _other_sources() -> Path:
+    """The Go module that pins what only files are taken from."""
+    return paths.root() / "tests" / "kube" / "definitions"
 
 
 def kubernetes_version() -> str:
@@ -64,8 +72,9 @@ def _linker_flags() -> str:
 def digest() -> str:
     """What the programs are made from, in 16 hexadecimal digits: modules, compiler, architecture, flags."""
     state = hashlib.sha256()
-    for name in ("go.mod", "go.sum", "tools.go"):
-        state.update((sources() / name).read_bytes())
+    for path in (*(sources() / name for name in ("go.mod", "go.sum", "tools.go")),
+                 *(_other_sources() / name for name in ("go.mod", "go.sum"))):  # fmt: skip
+        state.update(path.read_bytes())
     go = toolchain.find("go")
     state.update(repr((go.version, platform.machine(), FLAGS, _linker_flags(), PROGRAMS)).encode())
     return state.hexdigest()[:16]
@@ -95,10 +104,21 @@ def program(name: str) -> str:
     return str(path)
 
 
+def definitions(module: str) -> list[Path]:
+    """Files that define a module's kinds, such as cert-manager's; there once everything is built."""
+    return sorted((folder() / "definitions" / module.rpartition("/")[2]).glob("*.yaml"))
+
+
 def _environment() -> dict[str, str]:
     """The person's own: how this machine reaches Go modules is theirs to say."""
     ours = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": "", "GO111MODULE": "on"}
     return {**os.environ, **ours}
+
+
+def _go(*words: str, folder: Path, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+    command = [*toolchain.find("go").command, *words]
+    return subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False,
+                          timeout=timeout)  # fmt: skip
 
 
 def unmet(may_build: bool = True) -> str | None:
@@ -111,11 +131,9 @@ def unmet(may_build: bool = True) -> str | None:
     if not may_build:
         return "Kubernetes is not built: ./skerry test 'kubernetes build'"
     module = f"k8s.io/kubernetes@{kubernetes_version()}"
-    command = [*toolchain.find("go").command, "mod", "download", "-json", module]
     with tempfile.TemporaryDirectory() as empty:
         try:
-            done = subprocess.run(command, cwd=empty, env=_environment(), capture_output=True, text=True, check=False,
-                                  timeout=PROBE_TIMEOUT)
+            done = _go("list", "-m", module, folder=Path(empty), timeout=PROBE_TIMEOUT)
         except subprocess.TimeoutExpired:
             return f"Go modules cannot be had: no {module} within {PROBE_TIMEOUT} s"
     if done.returncode == 0:
@@ -148,9 +166,12 @@ def build(say: Callable[[str], None] = lambda text: None) -> Path:
             for name, package in PROGRAMS.items():
                 say(f"building {name}")
                 _compile(package, Path(made) / name)
+            for module, pattern in DEFINITIONS.items():
+                _take(module, pattern, Path(made) / "definitions" / module.rpartition("/")[2])
             Path(made).chmod(0o755)
             shutil.rmtree(place, ignore_errors=True)
-            shutil.copytree(made, place)
+            shutil.move(made, place)
+            Path(made).mkdir()  # for the block's end, which removes it
         say(f"built {len(PROGRAMS)} programs in {time.monotonic() - started:.0f} s")
         _forget_others(place)
     return place
@@ -158,8 +179,7 @@ def build(say: Callable[[str], None] = lambda text: None) -> Path:
 
 def _compile(package: str, target: Path) -> None:
     go = toolchain.find("go")
-    command = [*go.command, "build", *FLAGS, f"-ldflags={_linker_flags()}", "-o", str(target), package]
-    done = subprocess.run(command, cwd=sources(), env=_environment(), capture_output=True, text=True, check=False)
+    done = _go("build", *FLAGS, f"-ldflags={_linker_flags()}", "-o", str(target), package, folder=sources())
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if not line.startswith("go: downloading")]
         raise SkerryError(
@@ -168,6 +188,22 @@ def _compile(package: str, target: Path) -> None:
             "see whether Go modules can be had (go mod download in tests/kube/go) and whether the disk is full",
             Exit.PREREQUISITE,
         )
+
+
+def _take(module: str, pattern: str, target: Path) -> None:
+    """Copy files out of a module that go.sum knows."""
+    done = _go("mod", "download", "-json", module, folder=_other_sources())
+    if done.returncode:
+        raise SkerryError(
+            "KUBE_006",
+            f"{module} cannot be had: {' '.join((done.stderr or done.stdout).split())[-300:]}",
+            "see whether Go modules can be had (go mod download in tests/kube/definitions)",
+            Exit.PREREQUISITE,
+        )
+    target.mkdir(parents=True)
+    for path in Path(json.loads(done.stdout)["Dir"]).glob(pattern):
+        # Modules are read-only, and a copy of their mode could not be removed again.
+        (target / path.name).write_bytes(path.read_bytes())
 
 
 def _forget_others(place: Path) -> None:
