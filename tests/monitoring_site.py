@@ -131,7 +131,7 @@ def running(name: str, log: Path, *words: str) -> Iterator[subprocess.Popen[byte
     """One of Debian's programs as a process that ends with the block."""
     environment = {**os.environ, "GOMAXPROCS": "2"}
     with log.open("wb") as stream:
-        command = [program(name), *words]
+        command = [*monitoring.command(name), *words]
         process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment, cwd=log.parent)
     try:
         yield process

@@ -23,6 +23,8 @@ PROGRAMS = {
     "amtool": "prometheus-alertmanager",
     "prometheus-node-exporter": "prometheus-node-exporter",
 }
+#: Where Debian's Alertmanager looks for its templates.
+TEMPLATES = "/usr/share/prometheus/alertmanager/default.tmpl"
 TIMEOUT = 300
 
 
@@ -38,6 +40,22 @@ def find(program: str) -> Path | None:
         return Path(installed)
     unpacked = folder() / "usr" / "bin" / program
     return unpacked if unpacked.exists() else None
+
+
+def command(program: str) -> list[str]:
+    """How to start a program of `PROGRAMS` that was found.
+
+    Debian's Alertmanager reads its templates from /usr/share. Where the package is not installed, it gets to see the
+    unpacked ones there, in a mount namespace of its own.
+    """
+    path = find(program)
+    assert path is not None, f"{program} is not there"
+    if program != "prometheus-alertmanager" or Path(TEMPLATES).exists():
+        return [str(path)]
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    lower = f"{folder()}/usr/share:/usr/share"
+    script = f'mount -t overlay skerry -o "lowerdir={lower}" /usr/share && exec "$0" "$@"'
+    return ["unshare", *user, "--mount", "sh", "-c", script, str(path)]
 
 
 def missing() -> list[str]:
@@ -63,10 +81,12 @@ def fetch() -> None:
         _download(packages, new)
         for archive in sorted(new.glob("*.deb")):
             subprocess.run(["dpkg-deb", "-x", str(archive), str(new / "root")], check=True, timeout=TIMEOUT)
-        programs = new / "root" / "usr" / "bin"
-        (into / "usr" / "bin").mkdir(parents=True, exist_ok=True)
-        for program in sorted(programs.iterdir()):
-            program.replace(into / "usr" / "bin" / program.name)
+        for part in ("bin", "share/prometheus"):
+            (into / "usr" / part).mkdir(parents=True, exist_ok=True)
+            for item in sorted((new / "root" / "usr" / part).glob("*")):
+                target = into / "usr" / part / item.name
+                if not target.exists():
+                    item.replace(target)
 
 
 def _download(packages: list[str], target: Path) -> None:
