@@ -87,7 +87,8 @@ def _once(wanted: Wanted, limits: Mapping[str, float], as_json: bool) -> int:
     else:
         from skerry.status.view import render
 
-        console().print(render(found))
+        screen = console()
+        screen.print(render(found, screen.width))
     return _code(found)
 
 
@@ -108,10 +109,10 @@ def _watch(wanted: Wanted, limits: Mapping[str, float], every: float, as_json: b
         while True:
             found = again()
             if not as_json:
-                console().print(render(found))
+                console().print(render(found, console().width))
             time.sleep(max(0.0, every - found.seconds))
     with Live(console=console(), screen=True, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             found = again()
-            live.update(render(found), refresh=True)
+            live.update(render(found, live.console.width), refresh=True)
             time.sleep(max(0.0, every - found.seconds))

@@ -1,0 +1,101 @@
+"""How a run ended: written down by the unit's own ExecStopPost=, while its control group is still there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from . import places, processes
+
+Desired = dict[str, Any]
+#: How many runs are remembered.
+KEPT = 20
+#: How `counting` ends when a run printed too much; no module can send a signal.
+TOO_MUCH = signal.SIGUSR2
+#: wasmtime's exit code after a trap (128 + SIGABRT), and WasmEdge's last words after one.
+_TRAPPED = 134
+_WASMEDGE = re.compile(r"\[error\].*execution failed: (.*)")
+
+
+def _group() -> Path | None:
+    """The unit's memory control group; this process is in it, or below it."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        relative = path.removesuffix("/.control").lstrip("/")
+        if controllers == "":
+            unified = Path("/sys/fs/cgroup", relative)
+            if (unified / "memory.max").exists():
+                return unified
+        elif "memory" in controllers.split(","):
+            return Path("/sys/fs/cgroup/memory", relative)
+    return None
+
+
+def _number(path: Path) -> int:
+    try:
+        text = path.read_text().split()
+        return int(text[0]) if text and text[0].isdigit() else 0
+    except OSError:
+        return 0
+
+
+def _memory() -> dict[str, int]:
+    """Peak and limit in bytes, as the kernel counted them; 0 where it does not say."""
+    group = _group()
+    if group is None:
+        return {"peak": 0, "limit": 0}
+    peak = _number(group / "memory.peak") or _number(group / "memory.max_usage_in_bytes")
+    return {"peak": peak, "limit": _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")}
+
+
+def _limit(result: str, code: str, status: str, memory: dict[str, int]) -> str | None:
+    """Which limit ended it."""
+    if status == TOO_MUCH.name[3:]:
+        return "output"
+    if result == "timeout":
+        return "time"
+    full = memory["limit"] and memory["peak"] >= 0.95 * memory["limit"]
+    if result == "oom-kill" or (full and status in ("KILL", "137", "9")):
+        return "memory"
+    if status == "XFSZ" or (code == "exited" and status == str(128 + 25)):
+        return "disk"
+    return None
+
+
+def _last_words(runtime: str, status: int, lines: list[str]) -> str:
+    """The runtime's own words about a trap, for the controller to name it; "" when the module itself ended so."""
+    if runtime == "wasmtime":
+        return "\n".join(lines)[-2000:] if status == _TRAPPED else ""
+    return next((found[1] for found in map(_WASMEDGE.search, reversed(lines)) if found), "")
+
+
+def record(desired: Desired, environment: dict[str, str]) -> dict[str, Any]:
+    """One run's end, from what systemd says to ExecStopPost= (systemd.exec(5), SERVICE_RESULT and others)."""
+    result, code = environment.get("SERVICE_RESULT", ""), environment.get("EXIT_CODE", "")
+    status, invocation = environment.get("EXIT_STATUS", ""), environment.get("INVOCATION_ID", "")
+    memory = _memory()
+    limit = _limit(result, code, status, memory)
+    entry: dict[str, Any] = {"invocation": invocation, "revision": desired["revision"], "ended": time.time(),
+                             "limit": limit, "exit_code": None, "trap": None, "signal": None,
+                             "memory_bytes": memory["peak"] or None}  # fmt: skip
+    if limit is None and code == "exited":
+        entry["exit_code"] = int(status)
+        if entry["exit_code"] and desired["module"] is not None:
+            said = _last_words(desired["runtime"]["name"], int(status), processes.output_of(invocation, 10))
+            entry["trap"] = said or None
+            entry["exit_code"] = None if said else entry["exit_code"]
+    elif limit is None:
+        entry["signal"] = "SIG" + status if status else None
+    return entry
+
+
+def note(desired: Desired) -> None:
+    """Append this run's end to the workload's list."""
+    lines = [json.dumps(one) for one in processes.runs(desired["name"])][-(KEPT - 1) :]
+    lines.append(json.dumps(record(desired, dict(os.environ))))
+    places.write(places.folder(desired["name"]) / "runs", "\n".join(lines) + "\n")

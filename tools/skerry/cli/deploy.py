@@ -1,0 +1,59 @@
+"""``skerry deploy``: workloads of a file onto the hosts of an inventory."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skerry.cli.options import AsJson, HostTimeout, Inventory, On
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog="Exit codes: 0 everything is as the file says; 1 something failed or had no place; 2 bad input; "
+                    "4 a host was not reached (it keeps what it has, and the next deploy catches it up).")
+def deploy(
+    file: Annotated[Path, typer.Argument(help="Workload file (docs/workload-file.md).")],
+    inventory: Inventory,
+    on: On = None,
+    variable: Annotated[list[str] | None, typer.Option("-V", "--variable", metavar="NAME=VALUE",
+                                                       help="Fills ${NAME} in the file.")] = None,
+    environment: Annotated[list[str] | None, typer.Option("-E", "--environment", metavar="NAME",
+                                                          help="Fills ${NAME} from the environment.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, on which rung and why.")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Show every key that changes.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove what the file no longer names.")] = False,
+    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS",
+                                        help="Try again until then what is not reached or not healthy.")] = 0,
+    owner: Annotated[str, typer.Option(help="Whose workloads these are; by default the file's name.")] = "",
+    host_timeout: HostTimeout = 20,
+    as_json: AsJson = False,
+) -> int:
+    """Bring the workloads of a file to the hosts that they are for. The second time nothing changes."""
+    from rich.console import Console
+
+    from skerry.deploy import show
+    from skerry.deploy.load import read, variables_of
+    from skerry.deploy.rollout import Rollout
+    from skerry.targets import inventory as inventories
+
+    submitted = read(file, variables_of(variable or [], environment or []), owner=owner)
+    targets = inventories.read(inventory, on)
+    began = time.monotonic()
+    while True:
+        rollout = Rollout(targets, submitted, inventory, prune, host_timeout)
+        found = rollout.plan() if dry_run else rollout.run()
+        if not found.exit_code or time.monotonic() - began + 2 > wait:
+            break
+        time.sleep(2)
+    if as_json:
+        for one in found.outcomes:
+            show.line(show.outcome_object(one))
+        for name, fault in found.faults.items():
+            show.line({"host": name, "fault": fault.as_dict()})
+    else:
+        show.report(Console(), found, diff, time.monotonic() - began)
+    return found.exit_code

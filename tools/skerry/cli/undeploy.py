@@ -1,0 +1,28 @@
+"""``skerry undeploy``: a workload away."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from skerry.cli.options import AsJson, HostTimeout, Inventory, On
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def undeploy(
+    name: Annotated[str, typer.Argument(help="Name of the workload.")],
+    inventory: Inventory,
+    on: On = None,
+    host_timeout: HostTimeout = 20,
+    as_json: AsJson = False,
+) -> int:
+    """Take a workload off every host, with its secrets and files; directories of hosts stay."""
+    from skerry.deploy.answers import tell
+    from skerry.deploy.verbs import undeploy as undeploy_of
+    from skerry.targets import inventory as inventories
+
+    targets = inventories.read(inventory, on)
+    return tell(name, undeploy_of(targets, inventory, name, host_timeout), as_json)

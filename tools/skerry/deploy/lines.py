@@ -1,0 +1,97 @@
+"""What workloads print, from many hosts at once: in the order of time, then as it comes."""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from skerry.deploy import show as shown
+from skerry.deploy.exchange import Host, connect
+from skerry.errors import Exit, SkerryError
+from skerry.targets.api import Target
+
+_UNITS = {"s": "s", "m": "min", "h": "h", "d": "d"}
+_COLOURS = ("cyan", "green", "yellow", "magenta", "blue")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which lines; ``since`` in journalctl's words, "" for no bound; ``lines``: the last so many, None for all."""
+
+    name: str
+    follow: bool
+    since: str
+    lines: int | None
+
+
+def since(text: str) -> str:
+    """``10m`` and the like, or a time, in journalctl's words. Raises SkerryError (DEPLOY_023)."""
+    if found := re.fullmatch(r"(\d+)([smhd])", text):
+        return f"-{found[1]}{_UNITS[found[2]]}"
+    if text and not re.fullmatch(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d)?)?", text):
+        raise SkerryError("DEPLOY_023", f"--since {text!r} is no time", "write 10m, 2h, 1d or 2026-11-21 14:00")
+    return text.replace("T", " ")
+
+
+def _print(console: Console, host: str, colour: str, said: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        shown.line({"host": host, **said})
+        return
+    at = datetime.fromtimestamp(said["at"], UTC).strftime("%H:%M:%S.%f")[:-3]
+    text = Text()
+    text.append(f"{at} ", style="dim")
+    text.append(f"{host} ", style=colour)
+    text.append(said["line"])
+    console.print(text, soft_wrap=True)
+
+
+def show(targets: Sequence[Target], asked: Asked, seconds: float, as_json: bool) -> Exit:
+    """Print the lines of every host that has the workload.
+
+    Raises:
+        SkerryError: DEPLOY_022 when no host that answered has it.
+    """
+    console = Console()
+    colours = {target.name: _COLOURS[at % len(_COLOURS)] for at, target in enumerate(targets)}
+    message = {"op": "logs", "name": asked.name, "follow": asked.follow, "since": asked.since, "lines": asked.lines}
+    with connect(targets, seconds) as hosts:
+        having = [name for name, host in hosts.open.items() if asked.name in host.view.running]
+        if not having and not hosts.faults:
+            raise SkerryError("DEPLOY_022", f"no host has a workload {asked.name}", "skerry ps shows what there is",
+                              Exit.FAILED)
+        if asked.follow:
+            _follow([hosts.open[name] for name in having], message,
+                    lambda host, said: _print(console, host, colours[host], said, as_json))
+        else:
+            said = hosts.each(having, lambda host: list(host.ask(message, seconds)))
+            every = sorted(((one["at"], host, one) for host, lines in said.items() for one in lines),
+                           key=lambda entry: entry[:2])
+            for _, host, one in every:
+                _print(console, host, colours[host], one, as_json)
+        faults = {name: fault for name, fault in hosts.faults.items() if fault.code != "DEPLOY_030"}
+    for name, fault in faults.items():
+        shown_fault = f"{name} was not reached: {fault.code} {fault.cause}"
+        Console(stderr=True).print(Text(shown_fault, style="magenta"), soft_wrap=True)
+    return Exit.UNREACHABLE if faults else Exit.OK
+
+
+def _follow(having: Sequence[Host], message: dict[str, Any], put: Any) -> None:
+    """Lines as they come, until interrupted."""
+    arrived: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()
+
+    def listen(host: Host) -> None:
+        for said in host.ask(message, None):
+            arrived.put((host.target.name, said))
+
+    for host in having:
+        threading.Thread(target=listen, args=(host,), daemon=True).start()
+    while True:
+        put(*arrived.get())

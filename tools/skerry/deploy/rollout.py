@@ -1,0 +1,276 @@
+"""Brings workloads to hosts: placed, sent, started one failure domain at a time, put back where they do not come up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skerry.deploy import record
+from skerry.deploy.desired import desired
+from skerry.deploy.exchange import SECONDS, Host, Hosts, connect, encoded
+from skerry.deploy.load import Submitted
+from skerry.deploy.placement import Assignment, Chosen, Passed, candidates, choose, zone_of
+from skerry.errors import Exit, SkerryError
+from skerry.targets.api import Fault, Target
+
+#: Seconds beyond a workload's own readiness timeout until a host's answer counts as lost.
+_GRACE = 60.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one workload on one host.
+
+    ``action``: created, changed, repaired, unchanged, removed, rolled back, absent, failed, unknown (host not reached),
+    held (the roll-out stopped before it); in a plan create, change, repair, unchanged, remove.
+    """
+
+    host: str
+    name: str
+    action: str
+    changes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    error: Fault | None = None
+    kept: bool = False
+    rung: str = ""
+    why: str = ""
+
+
+@dataclass
+class Report:
+    """What a submission came to."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    chosen: dict[str, Chosen] = field(default_factory=dict)
+    faults: dict[str, SkerryError] = field(default_factory=dict)
+    bytes_sent: int = 0
+    files_sent: int = 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything is not as it was asked for."""
+        bad = any(one.action in ("failed", "held") for one in self.outcomes)
+        return bad or any(chosen.short for chosen in self.chosen.values())
+
+    @property
+    def exit_code(self) -> Exit:
+        """0 all as asked for, 1 something failed, 4 a host was not reached."""
+        if self.failed:
+            return Exit.FAILED
+        return Exit.UNREACHABLE if self.faults else Exit.OK
+
+
+def _outcome(host: str, said: Mapping[str, Any], places: Mapping[tuple[str, str], Assignment]) -> Outcome:
+    error = said.get("error")
+    place = places.get((host, said["name"]))
+    return Outcome(host, said["name"], said["action"], said.get("changes", {}),
+                   None if error is None else Fault(error["code"], error["cause"], error["remedy"]),
+                   bool(said.get("kept")), place.rung if place else "", place.why if place else "")
+
+
+@dataclass
+class Rollout:
+    """One submission on its way.
+
+    Attributes:
+        prune: also remove what the file's owner no longer names, on every host of the inventory.
+        tell: called with each outcome as it comes.
+        progress: called with bytes as they are sent.
+    """
+
+    targets: Sequence[Target]
+    submitted: Sequence[Submitted]
+    inventory: Sequence[str]
+    prune: bool = False
+    seconds: float = SECONDS
+    tell: Callable[[Outcome], None] = lambda _: None
+    progress: Callable[[int], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        self.report = Report()
+        self.owner = self.submitted[0].owner
+        self.by_name = {one.name: one for one in self.submitted}
+        self.places: dict[tuple[str, str], Assignment] = {}
+        self.wanted: dict[str, list[dict[str, Any]]] = {}
+
+    def plan(self) -> Report:
+        """What would be done; nothing is changed anywhere."""
+        with connect(self._involved(), self.seconds) as hosts:
+            self._place(hosts)
+            for host, said in self._planned(hosts).items():
+                self.report.outcomes += [_outcome(host, one, self.places) for one in said]
+            self._unknown(hosts)
+        return self._done()
+
+    def run(self) -> Report:
+        """Do it."""
+        with connect(self._involved(), self.seconds) as hosts:
+            self._place(hosts)
+            self._check_room(hosts)
+            planned = self._planned(hosts)
+            for wave in self._waves(planned):
+                if not self._wave(hosts, wave):
+                    self._put_back(hosts)
+                    break
+            self._unknown(hosts)
+            self.report.bytes_sent = sum(host.sent for host in hosts.open.values())
+        self._note()
+        return self._done()
+
+    # -- before anything is changed ------------------------------------------------------------------------------------
+
+    def _involved(self) -> list[Target]:
+        """Hosts that any workload may go to; with ``prune``, and for what moved away, all of them."""
+        notes = record.read(self.inventory)
+        names = {host for one in self.submitted for host in notes.get(one.name, {}).get("hosts", [])}
+        for one in self.submitted:
+            fit, passed = candidates(one.workload, self.targets)
+            names |= {target.name for target in fit}
+            self.report.chosen[one.name] = Chosen(passed=list(passed))
+        return [target for target in self.targets if self.prune or target.name in names]
+
+    def _place(self, hosts: Hosts) -> None:
+        self.report.faults = hosts.faults
+        views = {name: host.view for name, host in hosts.open.items()}
+        notes = record.read(self.inventory)
+        for one in self.submitted:
+            fit, passed = candidates(one.workload, self.targets)
+            held = frozenset(notes.get(one.name, {}).get("hosts", []))
+            chosen = choose(one.workload, one.module.form if one.module else "core", fit, views, held)
+            chosen.passed = [*passed, *chosen.passed]
+            self.report.chosen[one.name] = chosen
+            for place in chosen.assignments:
+                self.places[place.host, one.name] = place
+                self.wanted.setdefault(place.host, []).append(desired(one, place))
+            for name, view in views.items():  # where it was and no longer belongs
+                if one.name in view.running and (name, one.name) not in self.places:
+                    self.wanted.setdefault(name, [])
+
+    def _check_room(self, hosts: Hosts) -> None:
+        """Refuse before the first change when a workload has no place at all.
+
+        Raises:
+            SkerryError: DEPLOY_021, with the reason of every host that was passed over.
+        """
+        for name, chosen in self.report.chosen.items():
+            if chosen.short and not chosen.assignments and not _names(chosen.passed) & set(hosts.faults):
+                said = "; ".join(f"{one.host}: {one.reason}" for one in chosen.passed[:8]) or "there are no hosts"
+                raise SkerryError("DEPLOY_021", f"{name}: no host can run it ({said})",
+                                  "change its placement or rung, or install what is missing", Exit.FAILED)
+
+    def _gone(self, host: Host) -> list[str]:
+        """Workloads of this submission that a host has and shall not have."""
+        mine = {one["name"] for one in self.wanted.get(host.target.name, [])}
+        return sorted((host.view.running & set(self.by_name)) - mine)
+
+    def _planned(self, hosts: Hosts) -> dict[str, list[dict[str, Any]]]:
+        def ask(host: Host) -> list[dict[str, Any]]:
+            message = {"op": "plan", "workloads": self.wanted.get(host.target.name, []),
+                       "prune": self.owner if self.prune else None}
+            said = [one["result"] for one in host.ask(message, self.seconds)]
+            named = {one["name"] for one in said}
+            return said + [{"name": name, "action": "remove"} for name in self._gone(host) if name not in named]
+
+        return hosts.each(hosts.open, ask)
+
+    # -- the change ----------------------------------------------------------------------------------------------------
+
+    def _waves(self, planned: Mapping[str, list[dict[str, Any]]]) -> list[list[str]]:
+        """Hosts in the order of their change: first all where nothing that runs is replaced, then zone by zone; where
+        something goes comes last, when its replacement is up."""
+        zones = {target.name: zone_of(target) for target in self.targets}
+        calm: list[str] = []
+        leaving: list[str] = []
+        by_zone: dict[str, list[str]] = {}
+        for host, said in planned.items():
+            actions = {one["action"] for one in said}
+            if "change" in actions:
+                by_zone.setdefault(zones[host], []).append(host)
+            elif "remove" in actions:
+                leaving.append(host)
+            else:
+                calm.append(host)
+        return [wave for wave in (calm, *by_zone.values(), leaving) if wave]
+
+    def _apply(self, host: Host) -> list[Outcome]:
+        name = host.target.name
+        mine = self.wanted.get(name, [])
+        blobs: dict[str, Path] = {}
+        secrets = {}
+        for one in mine:
+            submitted = self.by_name[one["name"]]
+            blobs |= submitted.blobs
+            if submitted.secrets:
+                secrets[one["name"]] = encoded(submitted.secrets)
+        if blobs:
+            self.report.files_sent += host.send_files(blobs, max(self.seconds, 300.0), self.progress)
+        patience = sum((one["readiness"] or {}).get("timeout", 30.0) for one in mine) + _GRACE
+        message = {"op": "apply", "workloads": mine, "secrets": secrets, "prune": self.owner if self.prune else None}
+        said = [one["result"] for one in host.ask(message, patience)]
+        if gone := self._gone(host):
+            said += [one["result"] for one in host.ask({"op": "remove", "names": gone}, patience)]
+        return [_outcome(name, one, self.places) for one in said]
+
+    def _wave(self, hosts: Hosts, wave: Iterable[str]) -> bool:
+        """Change some hosts at once; whether all came up."""
+        done = hosts.each(wave, self._apply)
+        fine = True
+        for name in wave:
+            for one in done.get(name, []):
+                self.report.outcomes.append(one)
+                self.tell(one)
+                fine = fine and one.action != "failed"
+            fine = fine and (name in done or name in hosts.faults)
+        return fine
+
+    def _put_back(self, hosts: Hosts) -> None:
+        """A workload that failed somewhere goes back everywhere to what ran before; the rest of its hosts is held."""
+        bad = {one.name for one in self.report.outcomes if one.action == "failed"}
+        for at, one in enumerate(self.report.outcomes):
+            if one.action == "changed" and one.name in bad and one.host in hosts.open:
+                for answer in self._rollback(hosts, one):
+                    self.report.outcomes[at] = _outcome(one.host, answer["result"], self.places)
+                    self.tell(self.report.outcomes[at])
+        seen = {(one.host, one.name) for one in self.report.outcomes}
+        for (host, name), place in self.places.items():
+            if (host, name) not in seen and host in hosts.open:
+                self.report.outcomes.append(Outcome(host, name, "held", rung=place.rung, why="the roll-out stopped"))
+
+    def _rollback(self, hosts: Hosts, one: Outcome) -> list[dict[str, Any]]:
+        message = {"op": "rollback", "name": one.name, "revision": ""}
+        readiness = self.by_name[one.name].workload.readiness
+        patience = (readiness.timeout if readiness else 30.0) + _GRACE
+        return hosts.each([one.host], lambda host: list(host.ask(message, patience))).get(one.host, [])
+
+    # -- afterwards ----------------------------------------------------------------------------------------------------
+
+    def _unknown(self, hosts: Hosts) -> None:
+        """Hosts that were given a workload before and cannot be asked now: they keep it, and are caught up later."""
+        notes = record.read(self.inventory)
+        for name, fault in hosts.faults.items():
+            for workload in self.by_name:
+                place = self.places.get((name, workload))
+                if place is not None or name in notes.get(workload, {}).get("hosts", []):
+                    said = Fault(fault.code, fault.cause, fault.remedy)
+                    self.report.outcomes.append(Outcome(name, workload, "unknown", error=said))
+
+    def _note(self) -> None:
+        with record.changing(self.inventory) as notes:
+            for name, one in self.by_name.items():
+                there = {entry.host for entry in self.report.outcomes if entry.name == name
+                         and entry.action in ("created", "changed", "repaired", "unchanged", "unknown", "rolled back")}
+                there |= {entry.host for entry in self.report.outcomes if entry.name == name and entry.kept}
+                notes[name] = {"owner": one.owner, "hosts": sorted(there)}
+            for name in [name for name, note in notes.items() if self.prune and note["owner"] == self.owner]:
+                if name not in self.by_name:
+                    del notes[name]
+
+    def _done(self) -> Report:
+        order = {target.name: at for at, target in enumerate(self.targets)}
+        self.report.outcomes.sort(key=lambda one: (one.name, order.get(one.host, 0)))
+        return self.report
+
+
+def _names(passed: Iterable[Passed]) -> set[str]:
+    return {one.host for one in passed}

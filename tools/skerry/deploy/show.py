@@ -1,0 +1,120 @@
+"""How deployments are shown: tables for people, one JSON object a line for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from skerry.deploy.rollout import Outcome, Report
+from skerry.probe.traps import UNKNOWN, from_text
+from skerry.running.units import shown
+
+_STYLES = {"created": "green", "changed": "green", "repaired": "yellow", "removed": "yellow", "failed": "bold red",
+           "held": "red", "unknown": "magenta", "rolled back": "yellow", "running": "green", "done": "green",
+           "waiting": "green", "restarting": "red", "stopped": "yellow", "last failed": "red"}
+
+
+def word(text: str) -> Text:
+    """A state or an action in its colour."""
+    return Text(text, style=_STYLES.get(text, ""))
+
+
+def outcome_object(one: Outcome) -> dict[str, Any]:
+    """One outcome as ``--json`` prints it."""
+    return {key: value for key, value in asdict(one).items() if value not in (None, "", {}, False)}
+
+
+def line(value: Mapping[str, Any]) -> None:
+    """One object on standard output."""
+    print(json.dumps(value, default=str), flush=True)
+
+
+def _change(key: str, pair: Iterable[Any]) -> str:
+    before, after = (json.dumps(value, sort_keys=True) for value in pair)
+    return f"      {key}: {before} -> {after}"
+
+
+def report(console: Console, found: Report, diff: bool, seconds: float) -> None:
+    """What a submission came to."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("workload", "host", "rung", "what", ""):
+        table.add_column(title)
+    for one in found.outcomes:
+        said = f"{one.error.code} {one.error.cause}" if one.error else one.why
+        table.add_row(one.name, one.host, one.rung, word(one.action), Text(said, style="dim"))
+    if found.outcomes:
+        console.print(table)
+    for one in found.outcomes:
+        if diff and one.changes:
+            console.print(Text(f"  {one.name} on {one.host}"))
+            for key, pair in sorted(one.changes.items()):
+                console.print(Text(_change(key, pair)), soft_wrap=True)
+        if one.error and one.action == "failed":
+            kept = "\n    the former revision runs on" if one.kept else ""
+            text = f"  {one.host}: {one.error.code} {one.error.cause}\n    remedy: {one.error.remedy}{kept}"
+            console.print(Text(text, style="red"), soft_wrap=True)
+    for name, chosen in found.chosen.items():
+        if chosen.short:
+            console.print(Text(f"  {name}: {chosen.short}", style="yellow"))
+            for passed in chosen.passed:
+                console.print(Text(f"    {passed.host}: {passed.reason}", style="dim"), soft_wrap=True)
+    for name, fault in sorted(found.faults.items()):
+        console.print(Text(f"  {name} was not reached: {fault.code} {fault.cause}\n    remedy: {fault.remedy}\n"
+                           "    it keeps what it has; the next deploy catches it up", style="magenta"), soft_wrap=True)
+    console.print(summary(found, seconds))
+
+
+def summary(found: Report, seconds: float) -> Text:
+    """The last line."""
+    counts: dict[str, int] = {}
+    for one in found.outcomes:
+        counts[one.action] = counts.get(one.action, 0) + 1
+    if set(counts) <= {"unchanged"} and not found.failed and not found.faults:
+        return Text(f"nothing to do: everything is as {'it should be' if counts else 'before'} ({seconds:.1f} s)")
+    said = ", ".join(f"{number} {action}" for action, number in sorted(counts.items())) or "nothing done"
+    sent = f", {found.files_sent} files and {shown(found.bytes_sent)} sent" if found.bytes_sent else ""
+    return Text(f"{said}{sent} ({seconds:.1f} s)")
+
+
+def ended(run: Mapping[str, Any] | None) -> str:
+    """How a run ended, in a few words."""
+    if run is None:
+        return ""
+    if run["limit"]:
+        return f"limit: {run['limit']}"
+    if run["trap"]:
+        return f"trap: {from_text(run['trap']) or UNKNOWN}"
+    return f"signal {run['signal']}" if run["signal"] else f"exit {run['exit_code']}"
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s" if seconds else ""
+
+
+def workloads(console: Console, rows: Iterable[Mapping[str, Any]], faults: Mapping[str, str]) -> None:
+    """The table of ``skerry ps``."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("workload", "host", "kind", "rung", "runtime", "state"):
+        table.add_column(title)
+    for title in ("for", "restarts", "memory"):
+        table.add_column(title, justify="right")
+    for title in ("last run", "revision"):
+        table.add_column(title)
+    for row in rows:
+        unknown = row["state"] == "unknown"
+        table.add_row(row["name"], row["host"], *(("", "", "", word("unknown"), "", "", "", "", "") if unknown else (
+            row["kind"], row["rung"], row["runtime"], word(row["state"]), _age(row["for_seconds"]),
+            str(row["restarts"] or ""), shown(row["memory_bytes"]) if row["memory_bytes"] else "", ended(row["last"]),
+            f"r{row['number']} {row['revision'][:8]}")))
+    console.print(table)
+    for host, cause in sorted(faults.items()):
+        console.print(Text(f"  {host} was not reached: {cause}", style="magenta"), soft_wrap=True)

@@ -1,0 +1,96 @@
+"""What is asked of workloads that are deployed: their state, their lines, and small changes by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from skerry.deploy import record
+from skerry.deploy.exchange import SECONDS, Host, connect
+from skerry.errors import Exit, SkerryError
+from skerry.targets.api import Target
+
+#: Seconds that a change by name may take on a host: readiness and the end of what ran before.
+_PATIENCE = 300.0
+
+
+@dataclass
+class Overview:
+    """What hosts have.
+
+    ``rows``: the objects of the host's side with ``host``; a host that cannot be asked has one row of state ``unknown``
+    for each workload that it was given.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    faults: dict[str, SkerryError] = field(default_factory=dict)
+
+
+def overview(targets: Sequence[Target], inventory: Sequence[str], names: Sequence[str] = (),
+             seconds: float = SECONDS) -> Overview:
+    """What runs where. Hosts without the role workload have nothing and are no fault."""
+    found = Overview()
+    with connect(targets, seconds) as hosts:
+        said = hosts.each(hosts.open, lambda host: [row for answer in host.ask({"op": "status"}, seconds)
+                                                    for row in answer["workloads"]])
+        found.faults = {name: fault for name, fault in hosts.faults.items() if fault.code != "DEPLOY_030"}
+    notes = record.read(inventory)
+    for target in targets:
+        found.rows += [{"host": target.name, **row} for row in said.get(target.name, [])]
+        if target.name in found.faults:
+            given = sorted(name for name, note in notes.items() if target.name in note["hosts"])
+            found.rows += [{"host": target.name, "name": name, "state": "unknown"} for name in given]
+    if names:
+        found.rows = [row for row in found.rows if row["name"] in names]
+    found.rows.sort(key=lambda row: row["name"])
+    return found
+
+
+@dataclass
+class Done:
+    """Answers by host, and hosts that were not reached."""
+
+    results: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    faults: dict[str, SkerryError] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> Exit:
+        """0, 1 when something failed or was nowhere, 4 when a host was not reached."""
+        if any(said["action"] == "failed" for _, said in self.results) or not self.touched:
+            return Exit.FAILED
+        return Exit.UNREACHABLE if self.faults else Exit.OK
+
+    @property
+    def touched(self) -> list[str]:
+        """Hosts that had it."""
+        return [host for host, said in self.results if said["action"] not in ("absent", "not a service")]
+
+
+def everywhere(targets: Sequence[Target], message: Mapping[str, Any], name: str, seconds: float = SECONDS) -> Done:
+    """Ask every host that has a workload to do one thing with it."""
+    done = Done()
+
+    def ask(host: Host) -> list[Mapping[str, Any]]:
+        if name not in host.view.running:
+            return []
+        return [answer["result"] for answer in host.ask(message, _PATIENCE)]
+
+    with connect(targets, seconds) as hosts:
+        said = hosts.each(hosts.open, ask)
+        done.faults = {host: fault for host, fault in hosts.faults.items() if fault.code != "DEPLOY_030"}
+    for target in targets:
+        done.results += [(target.name, one) for one in said.get(target.name, [])]
+    return done
+
+
+def undeploy(targets: Sequence[Target], inventory: Sequence[str], name: str, seconds: float = SECONDS) -> Done:
+    """Take a workload away everywhere. A host that cannot be asked is remembered, and cleaned by the next one."""
+    done = everywhere(targets, {"op": "remove", "names": [name]}, name, seconds)
+    with record.changing(inventory) as notes:
+        left = sorted(set(notes.get(name, {}).get("hosts", [])) & set(done.faults))
+        if left:
+            notes[name]["hosts"] = left
+        else:
+            notes.pop(name, None)
+    return done
