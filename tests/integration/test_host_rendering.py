@@ -84,13 +84,15 @@ def test_openings_are_for_exactly_the_ports_in_use(tmp_path: Path) -> None:
     assert server == {
         ("tcp", "6443"): MEMBERS,
         ("tcp", "10250"): MEMBERS,
+        ("tcp", "9100"): MEMBERS,
         ("udp", "8472"): MEMBERS,
         ("tcp", "2379-2380"): ["192.0.2.1", "192.0.2.2", "198.51.100.3"],
     }
-    assert opened(hosts["edge-1"]["host_tuning_openings"]) == {("tcp", "10250"): MEMBERS, ("udp", "8472"): MEMBERS}
+    nodes = {("tcp", "10250"): MEMBERS, ("tcp", "9100"): MEMBERS, ("udp", "8472"): MEMBERS}
+    assert opened(hosts["edge-1"]["host_tuning_openings"]) == nodes
     networks = [item["sources"] for item in hosts["edge-1"]["host_tuning_openings"] if not item["proto"]]
     assert networks == [["10.42.0.0/16", "10.43.0.0/16"]]
-    assert hosts["plain"]["host_tuning_openings"] == []
+    assert opened(hosts["plain"]["host_tuning_openings"]) == {("tcp", "9100"): MEMBERS}
 
 
 def test_openings_follow_the_settings_of_the_cluster(tmp_path: Path) -> None:
@@ -102,11 +104,15 @@ def test_openings_follow_the_settings_of_the_cluster(tmp_path: Path) -> None:
         k3s_flannel_backend="wireguard-native",
         k3s_embedded_registry=True,
         k3s_https_listen_port=7443,
+        prometheus_node_exporter_port=9101,
+        node_exporter_state="absent",
         host_tuning_firewall_api_sources=["203.0.113.0/24"],
         host_tuning_firewall_extra=[{"sources": ["0.0.0.0/0"], "proto": "tcp", "ports": ["443"]}],
     )
     ports = {name: set(opened(host["host_tuning_openings"])) for name, host in hosts.items()}
-    assert ports["edge-1"] == {("tcp", "10250"), ("tcp", "5001"), ("udp", "51820"), ("udp", "51821"), ("tcp", "443")}
+    assert ports["edge-1"] == {
+        ("tcp", "10250"), ("tcp", "9101"), ("tcp", "5001"), ("udp", "51820"), ("udp", "51821"), ("tcp", "443"),
+    }  # fmt: skip
     assert ports["plain"] == {("tcp", "443")}
     api = [item["sources"] for item in hosts["srv-1"]["host_tuning_openings"] if item["ports"] == ["7443"]]
     assert api == [["203.0.113.0/24"]]
