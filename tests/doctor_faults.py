@@ -112,7 +112,7 @@ handler: ghost
           objects=POD.format(name="no-volume", spec="volumes: [{name: v, configMap: {name: absent}}]", image=PAUSE,
                              container="volumeMounts: [{name: v, mountPath: /v}]")),
     Fault("a node is under pressure", "CLUSTER_231", "agent", seconds=90,
-          breaks="mkdir -p /etc/rancher/k3s/config.yaml.d; echo 'kubelet-arg+: [\"eviction-hard=memory.available<900Gi\"]'"
+          breaks="mkdir -p /etc/rancher/k3s/config.yaml.d; echo 'kubelet-arg+: [\"eviction-hard=memory.available<95%\"]'"
                  f" > /etc/rancher/k3s/config.yaml.d/pressure.yaml; {AGENT}",
           mends=f"rm -r /etc/rancher/k3s/config.yaml.d; {AGENT}"),
     Fault("the kubelet refuses cgroup v1", "CLUSTER_107", "agent",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -47,8 +48,21 @@ def code_of(number: str) -> str:
     return f"{area}_{number}"
 
 
+#: What journalctl puts before a message: time, host, process.
+_PREFIX = re.compile(r"^\d{4}-\d\d-\d\dT\S+ \S+ \S+?: ", re.MULTILINE)
+#: Words about others (a server tells of each client that it refused) and about what is no fault.
+_OTHERS = re.compile(r"Sending HTTP/1\.1 4\d\d response|Failed to set sysctl|Failed to load kernel module")
+
+
+def _own(journal: str) -> str:
+    """The messages alone, without those that do not speak of this k3s."""
+    lines = _PREFIX.sub("", journal).splitlines()
+    return "\n".join(line for line in lines if not _OTHERS.search(line))
+
+
 def diagnose(journal: str) -> Said | None:
     """The most telling known cause in a journal."""
+    journal = _own(journal)
     found = _known().diagnose(journal)
     if found is None:
         return None
@@ -58,10 +72,10 @@ def diagnose(journal: str) -> Said | None:
 
 
 def _matches(pattern: str, line: str) -> bool:
-    return _known().re.search(pattern, line) is not None
+    return re.search(pattern, line) is not None
 
 
 def last_words(journal: str, count: int) -> list[str]:
     """The last lines that tell something."""
-    said: str = _known().last_words(journal, count)
+    said: str = _known().last_words(_own(journal), count)
     return [line for line in said.splitlines() if line]

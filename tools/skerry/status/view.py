@@ -22,23 +22,6 @@ GOOD, WARN, BAD, DIM = "green", "yellow", "red", "bright_black"
 _STATE = {"healthy": GOOD, "unknown": WARN, "installing": WARN, "degraded": WARN, "failed": BAD, "down": BAD}
 
 
-def size(value: float) -> str:
-    """Bytes for people: 512 MB, 3.1 GB."""
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB"
-
-
-def age(seconds: float) -> str:
-    """A span for people: 45 s, 12 min, 5 h, 3 d."""
-    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (2 * 86400, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds / 86400:.0f} d"
-
-
 def bar(percent: float | None, warn: float = 75, bad: float = 90) -> Text:
     """A share as five blocks and a number."""
     if percent is None:
@@ -48,11 +31,18 @@ def bar(percent: float | None, warn: float = 75, bad: float = 90) -> Text:
     return Text.assemble(("▮" * full, style), ("▯" * (5 - full), DIM), (f" {percent:3.0f}%", style if full > 3 else ""))
 
 
+#: Columns whose words may take several lines.
+_LONG = ("what is wrong", "runtimes")
+#: Characters from which on a terminal takes all columns.
+WIDE = 125
+
+
 def _table(*columns: str, right: Sequence[str] = ()) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=f"bold {DIM}")
     for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", no_wrap=name != "what is wrong",
-                         overflow="fold" if name == "what is wrong" else "ellipsis")  # fmt: skip
+        long = name in _LONG
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=not long,
+                         overflow="fold" if long else "ellipsis", min_width=14 if name == "name" else None)  # fmt: skip
     return table
 
 
@@ -93,20 +83,34 @@ def headline(status: Status) -> Text:
     return line.append(f"  read at {moment} in {status.seconds:.1f} s", DIM)
 
 
-def _node_row(node: Node) -> tuple[Text | str, ...]:
+Row = dict[str, Text | str]
+
+
+def _rows(found: Iterable[Row], narrow: Sequence[str], wide: bool, right: Sequence[str]) -> Table:
+    """A table of rows by column; a narrow terminal gets the columns of ``narrow`` alone."""
+    rows = list(found)
+    columns = [name for name in rows[0] if wide or name in narrow]
+    table = _table(*columns, right=right)
+    for row in rows:
+        table.add_row(*(row[name] for name in columns))
+    return table
+
+
+def _node_row(node: Node) -> Row:
     words = [] if node.ready == "True" else ["not Ready" if node.ready == "False" else "unknown"]
     words += node.trouble + (["cordoned"] if node.unschedulable else [])
     style = BAD if node.ready != "True" else WARN if words else GOOD
     cpu, memory = _share(node.cpu_used, node.cpu), _share(node.memory_used, node.memory)
     place = "/".join(part for part in (node.region, node.zone) if part)
-    return (
-        Text.assemble(("● ", style), node.name), Text(", ".join(words) or "Ready", style),
-        ",".join(node.roles) or "-", node.host_type or "-", place or "-", node.version,
-        f"{node.pods}/{node.max_pods}", bar(cpu), bar(memory), bar(node.disk_percent),
-    )  # fmt: skip
+    return {
+        "name": Text.assemble(("● ", style), node.name), "state": Text(", ".join(words) or "Ready", style),
+        "roles": ",".join(node.roles) or "-", "type": node.host_type or "-", "place": place or "-",
+        "version": node.version, "pods": f"{node.pods}/{node.max_pods}", "cpu": bar(cpu), "memory": bar(memory),
+        "disk": bar(node.disk_percent),
+    }  # fmt: skip
 
 
-def _nodes(cluster: Cluster) -> Iterable[RenderableType]:
+def _nodes(cluster: Cluster, wide: bool) -> Iterable[RenderableType]:
     nodes = list(cluster.nodes.values())
     ill = [node for node in nodes if node.ready != "True" or node.trouble or node.unschedulable]
     shown = nodes if len(nodes) <= ROWS else ill[:ROWS]
@@ -126,17 +130,15 @@ def _nodes(cluster: Cluster) -> Iterable[RenderableType]:
         title = "Nodes" if shown is nodes else "Nodes that need attention"
         more = "" if len(shown) >= (len(nodes) if shown is nodes else len(ill)) else f"{len(shown)} of {len(ill):,}"
         yield _title(title, more)
-        table = _table("name", "state", "roles", "type", "place", "version", "pods", "cpu", "memory", "disk",
-                       right=("pods",))  # fmt: skip
-        for node in sorted(shown, key=lambda one: (one.ready == "True", one.name)):
-            table.add_row(*_node_row(node))
-        yield table
+        ordered = sorted(shown, key=lambda one: (one.ready == "True", one.name))
+        yield _rows(map(_node_row, ordered), ("name", "state", "pods", "cpu", "memory", "disk"), wide, ("pods",))
 
 
-def _host_row(look: Look) -> tuple[Text | str, ...]:
+def _host_row(look: Look) -> Row:
     if look.fault is not None:
         said = look.fault.cause.partition(": ")[2] or look.fault.cause
-        return Text.assemble(("● ", BAD), look.name), Text(f"unknown: {said}", BAD), "", "", "", "", ""
+        empty: Row = dict.fromkeys(("system", "k3s", "load", "memory", "fullest disk"), Text("-", DIM))
+        return {"name": Text.assemble(("● ", BAD), look.name), **empty, "runtimes": Text(f"unknown: {said}", BAD)}
     basics, memory = look.part("basics"), look.part("memory")
     load, cpus = (basics.get("load") or [None])[0], basics.get("cpus") or 1
     fullest = max(look.report.get("disks") or [], key=lambda one: one["used_percent"], default=None)
@@ -147,15 +149,16 @@ def _host_row(look: Look) -> tuple[Text | str, ...]:
         words.append((" " if words else "") + name, GOOD if one["proved"] else BAD)
     facts = basics.get("fact_file", {})
     k3s = (facts.get("k3s") or {}).get("version") or (look.report.get("k3s_role") or "-")
-    return (
-        Text.assemble(("● ", GOOD), look.name), str(basics.get("os", "?")).replace("GNU/Linux ", "").split(" (")[0],
-        str(k3s), Text(f"{load:.2f} of {cpus:g}" if load is not None else "-"), bar(used),
-        Text.assemble(bar(fullest["used_percent"]), f" {fullest['path']}") if fullest else "-",
-        words if words else Text("-", DIM),
-    )  # fmt: skip
+    return {
+        "name": Text.assemble(("● ", GOOD), look.name),
+        "system": str(basics.get("os", "?")).replace("GNU/Linux ", "").split(" (")[0],
+        "k3s": str(k3s), "load": f"{load:.2f} of {cpus:g}" if load is not None else "-", "memory": bar(used),
+        "fullest disk": Text.assemble(bar(fullest["used_percent"]), f" {fullest['path']}") if fullest else "-",
+        "runtimes": words if words else Text("-", DIM),
+    }  # fmt: skip
 
 
-def _hosts(status: Status) -> Iterable[RenderableType]:
+def _hosts(status: Status, wide: bool) -> Iterable[RenderableType]:
     looks = list(status.looks.values())
     shown = looks if len(looks) <= ROWS else [look for look in looks if look.fault is not None][:ROWS]
     if not looks:
@@ -167,12 +170,8 @@ def _hosts(status: Status) -> Iterable[RenderableType]:
             f"{one['name']} {one['version']}".strip() for look in looks for one in runtimes(look) if one["proved"]
         )
         yield Text("runtimes  " + (", ".join(f"{name} on {n:,}" for name, n in versions.most_common()) or "none"))
-    table = _table("name", "system", "k3s", "load", "memory", "fullest disk", "runtimes", right=("load",))
-    table.columns[1].max_width = 60
-    for look in shown:
-        table.add_row(*_host_row(look))
     if shown:
-        yield table
+        yield _rows(map(_host_row, shown), ("name", "memory", "fullest disk", "runtimes"), wide, ("load",))
 
 
 def _components(found: Sequence[Component]) -> Iterable[RenderableType]:
@@ -242,8 +241,9 @@ def _partial(status: Status) -> Iterable[RenderableType]:
         yield Text.assemble((f"{one.state:8}", WARN), f" {one.name}: {got}; {one.error}")
 
 
-def render(status: Status) -> RenderableType:
-    """The whole status."""
+def render(status: Status, width: int = WIDE) -> RenderableType:
+    """The whole status, for a terminal of ``width`` characters."""
+    wide = width >= WIDE
     parts: list[RenderableType] = [headline(status)]
     cluster = status.cluster
     if cluster is not None and cluster.error is not None:
@@ -251,9 +251,9 @@ def render(status: Status) -> RenderableType:
     elif cluster is not None:
         if cluster.health.get("failed"):
             parts.append(Text(f"  API server not ready: {', '.join(cluster.health['failed'])[:200]}", BAD))
-        parts += _nodes(cluster)
+        parts += _nodes(cluster, wide)
     parts += _components(status.components)
-    parts += _hosts(status)
+    parts += _hosts(status, wide)
     if cluster is not None and cluster.error is None:
         parts += _pods(cluster)
     parts += _crossings(status)

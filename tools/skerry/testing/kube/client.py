@@ -54,6 +54,7 @@ class Client:
         Raises:
             OSError: nobody answers.
         """
+        reused = getattr(self._local, "connection", None) is not None
         connection = self._connection()
         text = None if body is None else json.dumps(body)
         try:
@@ -63,6 +64,8 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             self._local.connection = None
+            if reused and isinstance(error, http.client.RemoteDisconnected):  # it was idle for more than 90 s
+                return self.ask(method, path, body, kind)
             raise ConnectionError(f"{method} {path}: {error}") from error
         try:
             decoded = json.loads(content)
