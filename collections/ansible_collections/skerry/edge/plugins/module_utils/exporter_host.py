@@ -21,6 +21,20 @@ UNITS = ("prometheus-node-exporter.service", "node_exporter.service", "prometheu
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BCRYPT = string.ascii_letters + string.digits + "./"
 RENEW_DAYS = 30
+# No authority: a key that was taken passes for its own host only, though Prometheus trusts the certificate as a root.
+SETTINGS = """[req]
+prompt = no
+distinguished_name = name
+x509_extensions = extensions
+[name]
+CN = {name}
+[extensions]
+basicConstraints = critical,CA:FALSE
+keyUsage = critical,digitalSignature
+extendedKeyUsage = serverAuth
+subjectKeyIdentifier = hash
+subjectAltName = {alternatives}
+"""
 
 
 class ExporterError(Exception):
@@ -115,10 +129,10 @@ def certificate_fits(certificate, key, names):
     if not (os.path.exists(certificate) and os.path.exists(key)):
         return False
     status, text = output(
-        ["openssl", "x509", "-in", certificate, "-noout", "-ext", "subjectAltName", "-pubkey",
+        ["openssl", "x509", "-in", certificate, "-noout", "-ext", "subjectAltName,basicConstraints", "-pubkey",
          "-checkend", str(RENEW_DAYS * 86400)]
     )  # fmt: skip
-    if status != 0:
+    if status != 0 or "CA:TRUE" in text:
         return False
     named = {item.strip().replace("IP Address:", "IP:") for item in re.findall(r"(?:DNS|IP Address):[^,\s]+", text)}
     _, public = output(["openssl", "pkey", "-in", key, "-pubout"])
@@ -129,10 +143,12 @@ def make_certificate(names, days):
     """(certificate, key) as PEM: one that verifies itself, for these names."""
     with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
         files = [os.path.join(folder, name) for name in ("cert.pem", "key.pem")]
+        settings = os.path.join(folder, "settings.cnf")
+        with open(settings, "w", encoding="utf-8") as stream:
+            stream.write(SETTINGS.format(name=names[0][:64], alternatives=alternative_names(names)))
         status, text = output(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-             "-days", str(days), "-subj", "/CN=" + names[0], "-addext", "subjectAltName=" + alternative_names(names),
-             "-addext", "extendedKeyUsage=serverAuth", "-out", files[0], "-keyout", files[1]]
+             "-days", str(days), "-config", settings, "-out", files[0], "-keyout", files[1]]
         )  # fmt: skip
         if status != 0:
             cause = f"openssl made no certificate: {text.strip()[-300:]}"

@@ -217,6 +217,8 @@ class Work:
         if not {"web.config", "web.config.file"} & flags:
             cause = "this version of the node exporter knows neither TLS nor a login"
             raise ExporterError("MONITOR_015", cause, "take a newer one, or set node_exporter_tls: false and no user")
+        for stale in ([FOLDER + "/web.yml"] if given["tls"] else [FOLDER + "/web-tls.yml", CERTIFICATE, KEY]):
+            self.drop(stale)
         if given["tls"]:
             self.certificate()
             lines += ["tls_server_config:", f"  cert_file: {CERTIFICATE}", f"  key_file: {KEY}", "  min_version: TLS12"]
