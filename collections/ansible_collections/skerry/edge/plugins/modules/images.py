@@ -12,16 +12,16 @@ description:
   - For Docker every archive is loaded that was not, or whose image is gone or has another content.
   - Archives that an earlier run was given and this one is not are removed from the host; their images stay.
 options:
-  engine:
-    description: Whose images they are.
-    type: str
-    choices: [k3s, docker]
-    required: true
-  archives:
-    description: Archives on the host, each with C(dest) (its path) and C(reference) (the image's name in full).
+  k3s:
+    description: Archives for k3s, each with C(dest) (its path) and C(reference) (the image's name in full).
     type: list
     elements: dict
-    required: true
+    default: []
+  docker:
+    description: Archives for Docker, likewise.
+    type: list
+    elements: dict
+    default: []
   timeout:
     description: Seconds until k3s must have imported all, and for each C(docker load).
     type: int
@@ -44,8 +44,7 @@ attributes:
 EXAMPLES = r"""
 - name: See that k3s has them
   skerry.edge.images:
-    engine: k3s
-    archives:
+    k3s:
       - dest: /var/lib/rancher/k3s/agent/images/pause.tar
         reference: docker.io/rancher/mirrored-pause:3.6
 """
@@ -78,8 +77,12 @@ from ansible_collections.skerry.edge.plugins.module_utils.artifacts import Artif
 
 K3S = "/usr/local/bin/k3s"
 SOCKET = "/run/k3s/containerd/containerd.sock"
-#: k3s then remembers what it has imported (by size and time) and does not import everything again at each start.
+#: With this file k3s remembers what it has imported, and skips it at its next start. But at each start it takes the
+#: pins off all images first, and only an import puts them back: from then on a full disk lets the kubelet delete them,
+#: the pause image among them, for good (seen with v1.35.0+k3s3). So it is not made, and taken away where it lies.
 CACHE = ".cache.json"
+#: What k3s puts on images that it imports: the kubelet does not clean them up.
+PINNED = ("io.cattle.k3s.pinned=pinned", "io.cri-containerd.pinned=pinned")
 
 
 def read_record(path):
@@ -122,8 +125,8 @@ class K3s:
 
     def __init__(self, module):
         self._module = module
-        self.loaded = []
         self.waited = 0.0
+        self.forgot = False
 
     def _has(self):
         code, out, error = run([K3S, "ctr", "-n", "k8s.io", "images", "ls", "-q"], 60)
@@ -135,19 +138,41 @@ class K3s:
             )
         return set(out.split())
 
-    def ensure(self, archives, _known):
-        """Wait until all are there, if k3s runs; lets k3s remember what it imported."""
-        if not archives or self._module.check_mode:
+    def ensure(self, archives, known):
+        """See that all are there if k3s runs; one that does not will import them. Returns what to note of each."""
+        if not archives:
             return {}
         cache = os.path.join(os.path.dirname(archives[0]["dest"]), CACHE)
-        if not os.path.exists(cache):
-            with open(cache, "w", encoding="utf-8"):
-                pass
-            os.chmod(cache, 0o644)
-        if not os.path.exists(SOCKET) or not os.path.exists(K3S):
-            return {}
+        self.forgot = os.path.exists(cache)
+        if self._module.check_mode:
+            return known
+        if self.forgot:
+            os.unlink(cache)
+        noted = {archive["dest"]: {"identity": identity(archive["dest"])} for archive in archives}
+        if os.path.exists(SOCKET) and os.path.exists(K3S):
+            there = self._has()
+            for archive in archives:
+                if archive["reference"] in there and known.get(archive["dest"]) != noted[archive["dest"]]:
+                    self._import(archive)
+            self._wait({archive["reference"] for archive in archives})
+        return noted
+
+    def _import(self, archive):
+        """Import a replaced archive: k3s takes one of the same size for what it knows (seen with v1.35.0+k3s3)."""
+        path, reference = archive["dest"], archive["reference"]
+        timeout = self._module.params["timeout"]
+        code, out, error = run([K3S, "ctr", "-n", "k8s.io", "images", "import", path], timeout)
+        if code == 0:
+            code, out, error = run([K3S, "ctr", "-n", "k8s.io", "images", "label", reference, *PINNED], 60)
+        if code != 0:
+            raise ArtifactError(
+                "IMAGES_005",
+                f"k3s could not import {reference} from {path}: {(error or out).strip()[-300:]}",
+                "df -h /var/lib/rancher; check the mirror with `skerry mirror verify`",
+            )
+
+    def _wait(self, wanted):
         start = time.monotonic()
-        wanted = {archive["reference"] for archive in archives}
         missing = wanted - self._has()
         while missing:
             self.waited = time.monotonic() - start
@@ -160,7 +185,6 @@ class K3s:
                 )
             time.sleep(1)
             missing = wanted - self._has()
-        return {}
 
 
 class Docker:
@@ -169,7 +193,6 @@ class Docker:
     def __init__(self, module):
         self._module = module
         self.loaded = []
-        self.waited = 0.0
 
     @staticmethod
     def _image(reference):
@@ -218,31 +241,35 @@ def main():
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "engine": {"type": "str", "choices": ["k3s", "docker"], "required": True},
-            "archives": {"type": "list", "elements": "dict", "required": True},
+            "k3s": {"type": "list", "elements": "dict", "default": []},
+            "docker": {"type": "list", "elements": "dict", "default": []},
             "timeout": {"type": "int", "default": 300},
             "record": {"type": "path", "default": "/var/lib/skerry/images.json"},
         },
         supports_check_mode=True,
     )
-    engine, archives, path = (module.params[name] for name in ("engine", "archives", "record"))
+    path = module.params["record"]
     record = read_record(path)
-    known = record.get(engine, {})
-    worker = {"k3s": K3s, "docker": Docker}[engine](module)
+    fresh, removed, workers = {}, [], {"k3s": K3s(module), "docker": Docker(module)}
     try:
-        removed = remove_unwanted(known, archives, module.check_mode)
-        noted = worker.ensure(archives, known)
+        for engine, worker in workers.items():
+            archives, known = module.params[engine], record.get(engine, {})
+            removed += remove_unwanted(known, archives, module.check_mode)
+            noted = worker.ensure(archives, known)
+            if archives:
+                fresh[engine] = {archive["dest"]: noted.get(archive["dest"], {}) for archive in archives}
     except ArtifactError as error:
         module.fail_json(**error.as_result())
     except OSError as error:
         cause = f"{error.filename}: {error.strerror}"
         failure = ArtifactError("IMAGES_004", cause, "check rights and free space there (df -h), then run again")
         module.fail_json(**failure.as_result())
-    fresh = {**record, engine: {archive["dest"]: noted.get(archive["dest"], {}) for archive in archives}}
     if fresh != record and not module.check_mode:
         write_record(path, fresh)
-    changed = bool(removed or worker.loaded)
-    module.exit_json(changed=changed, loaded=worker.loaded, removed=removed, waited=round(worker.waited, 1))
+    loaded = workers["docker"].loaded
+    waited = round(workers["k3s"].waited, 1)
+    changed = bool(removed or loaded or workers["k3s"].forgot)
+    module.exit_json(changed=changed, loaded=loaded, removed=removed, waited=waited)
 
 
 if __name__ == "__main__":
