@@ -62,7 +62,9 @@ class Ward:
             if named == first:
                 return found
             if time.monotonic() > end:
-                listed = "\n".join(f"{one.code} {one.likelihood} {one.where}: {one.cause} {one.evidence}" for one in found)
+                listed = "\n".join(
+                    f"{one.code} {one.likelihood} {one.where}: {one.cause} {one.evidence}" for one in found
+                )
                 hosts = {look.name: look.fault or look.report.get("missing") for look in facts.looks.values()}
                 pytest.fail(f"not {first} first within {seconds:.0f} s, but:\n{listed or 'nothing'}\n{hosts}")
             time.sleep(0.5)
@@ -88,11 +90,21 @@ def inventory(folder: Path) -> Path:
         **k3s_source.variables("amd64"),
     }
     hosts = {
-        host: {"ansible_host": f"{PREFIX}.{last}", "sandbox_memory": memory, "sandbox_cpus": 2, "k3s_cluster_name": "doctor"}
+        host: {
+            "ansible_host": f"{PREFIX}.{last}",
+            "sandbox_memory": memory,
+            "sandbox_cpus": 2,
+            "k3s_cluster_name": "doctor",
+        }
         for host, (last, memory) in HOSTS.items()
     }
     groups: dict[str, Any] = {"skerry_sandbox": {"hosts": hosts, "vars": common}}
-    for group, host in (("skerry_servers", "server"), ("skerry_cloud", "server"), ("skerry_agents", "agent"), ("skerry_edge", "agent")):
+    for group, host in (
+        ("skerry_servers", "server"),
+        ("skerry_cloud", "server"),
+        ("skerry_agents", "agent"),
+        ("skerry_edge", "agent"),
+    ):
         groups[group] = {"hosts": {host: None}}
     (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
     (folder / "group_vars").symlink_to(ROOT / "inventories" / "sandbox" / "group_vars")
@@ -160,5 +172,8 @@ def test_a_fault_is_named_first(fault: Fault, ward: Ward) -> None:
     finally:
         run(fault.mends)
         if fault.objects:
-            on("server", f"k3s kubectl delete --force --grace-period=0 -f - >/dev/null 2>&1 <<'END'\n{fault.objects}\nEND")
+            on(
+                "server",
+                f"k3s kubectl delete --force --grace-period=0 -f - >/dev/null 2>&1 <<'END'\n{fault.objects}\nEND",
+            )
     ward.well()

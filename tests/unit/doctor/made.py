@@ -21,18 +21,40 @@ DAY = 86400.0
 def _report(role: str, unit: str, node: str) -> dict[str, Any]:
     return {
         "k3s_role": role,
-        "basics": {"fact_file": {"k3s": {"node": node, "runtime_classes": ["crun-wasm"]}, "docker": {"version": "26"},
-                                 "wasm_runtime": {"handlers": {"crun-wasm": {}}}}},
+        "basics": {
+            "fact_file": {
+                "k3s": {"node": node, "runtime_classes": ["crun-wasm"]},
+                "docker": {"version": "26"},
+                "wasm_runtime": {"handlers": {"crun-wasm": {}}},
+            }
+        },
         "memory": {"total": 2 << 30, "available": 1 << 30},
-        "disks": [{"path": "/", "type": "ext4", "size": 10**10, "free": 5 * 10**9, "used_percent": 50.0,
-                   "inodes": 1000, "inodes_free": 900, "read_only": False}],
+        "disks": [
+            {
+                "path": "/",
+                "type": "ext4",
+                "size": 10**10,
+                "free": 5 * 10**9,
+                "used_percent": 50.0,
+                "inodes": 1000,
+                "inodes_free": 900,
+                "read_only": False,
+            }
+        ],
         "clock": {"synchronised": True},
-        "units": {unit: {"ActiveState": "active", "SubState": "running", "UnitFileState": "enabled", "NRestarts": "0"},
-                  "docker": {"ActiveState": "active", "UnitFileState": "enabled"}},
-        "docker": {"answers": True, "runtimes": [{"name": "crun", "path": "/usr/bin/crun", "starts": True, "says": ""}]},
+        "units": {
+            unit: {"ActiveState": "active", "SubState": "running", "UnitFileState": "enabled", "NRestarts": "0"},
+            "docker": {"ActiveState": "active", "UnitFileState": "enabled"},
+        },
+        "docker": {
+            "answers": True,
+            "runtimes": [{"name": "crun", "path": "/usr/bin/crun", "starts": True, "says": ""}],
+        },
         "certificates": [{"path": "/x/client.crt", "not_before": NOW - DAY, "not_after": NOW + 300 * DAY}],
-        "handlers": {"runc": {"type": "io.containerd.runc.v2", "program": "builtin", "starts": True, "says": ""},
-                     "crun-wasm": {"type": "io.containerd.runc.v2", "program": "/usr/bin/crun", "starts": True, "says": ""}},
+        "handlers": {
+            "runc": {"type": "io.containerd.runc.v2", "program": "builtin", "starts": True, "says": ""},
+            "crun-wasm": {"type": "io.containerd.runc.v2", "program": "/usr/bin/crun", "starts": True, "says": ""},
+        },
         "programs": {"wasmedge": {"path": "/usr/bin/wasmedge", "starts": True, "says": "0.14.1"}},
         "journals": {unit: ""},
         "listeners": {"6443": "k3s-server (pid 7)"} if role == "server" else {"6444": "k3s-agent (pid 8)"},
@@ -43,7 +65,7 @@ def _report(role: str, unit: str, node: str) -> dict[str, Any]:
         "containerd": {"answers": True, "error": ""},
         "packet_filter": [],
         "missing": {},
-    }  # fmt: skip
+    }
 
 
 def look(name: str, group: str) -> Look:
@@ -52,17 +74,27 @@ def look(name: str, group: str) -> Look:
     if server:
         report["api"] = {"status": 200, "failed": [], "error": ""}
     else:
-        report["joining"] = {"url": "https://10.0.0.1:6443", "tcp": {"open": True, "error": ""}, "ca_matches": True,
-                             "token_status": 200, "error": ""}  # fmt: skip
+        report["joining"] = {
+            "url": "https://10.0.0.1:6443",
+            "tcp": {"open": True, "error": ""},
+            "ca_matches": True,
+            "token_status": 200,
+            "error": "",
+        }
     return Look(Target(name, {"ansible_host": "10.0.0.1" if server else "10.0.0.2"}, (group,)), report, None, 0.0)
 
 
 def _node(name: str, version: str = "v1.35.0+k3s3") -> Any:
-    return reduce.node({
-        "metadata": {"name": name, "labels": {}},
-        "status": {"allocatable": {"cpu": "2", "memory": "2Gi", "pods": "110"}, "nodeInfo": {"kubeletVersion": version},
-                   "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
-    })  # fmt: skip
+    return reduce.node(
+        {
+            "metadata": {"name": name, "labels": {}},
+            "status": {
+                "allocatable": {"cpu": "2", "memory": "2Gi", "pods": "110"},
+                "nodeInfo": {"kubeletVersion": version},
+                "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+            },
+        }
+    )
 
 
 def cluster() -> Cluster:
@@ -74,7 +106,9 @@ def cluster() -> Cluster:
     found.things = {
         "services": [thing("kube-system", "kube-dns")],
         "endpoints": [thing("kube-system", "kube-dns-1", service="kube-dns", ready=1)],
-        "classes": [thing("", "local-path", provisioner="rancher.io/local-path", binding="WaitForFirstConsumer", default=True)],
+        "classes": [
+            thing("", "local-path", provisioner="rancher.io/local-path", binding="WaitForFirstConsumer", default=True)
+        ],
         "runtimeclasses": [thing("", "crun-wasm", handler="crun-wasm", selector={})],
     }
     return found
@@ -88,7 +122,9 @@ def thing(namespace: str, name: str, **fields: Any) -> Thing:
     return Thing(namespace, name, fields)
 
 
-def pod(name: str = "web-1", namespace: str = "shop", node: str = "agent", phase: str = "Pending", **status: Any) -> Pod:
+def pod(
+    name: str = "web-1", namespace: str = "shop", node: str = "agent", phase: str = "Pending", **status: Any
+) -> Pod:
     """A pod, reduced from the API's form; ``spec`` and ``owner`` are taken out of the status."""
     spec = {"containers": [{"name": "main"}], "nodeName": node, **status.pop("spec", {})}
     meta: dict[str, Any] = {"namespace": namespace, "name": name, "creationTimestamp": "2026-01-01T00:00:00Z"}
@@ -98,12 +134,24 @@ def pod(name: str = "web-1", namespace: str = "shop", node: str = "agent", phase
 
 
 def waiting(reason: str, message: str = "", image: str = "registry.invalid/x:1", **more: Any) -> list[dict[str, Any]]:
-    return [{"name": "main", "image": image, "ready": False, "restartCount": more.pop("restarts", 0),
-             "state": {"waiting": {"reason": reason, "message": message}}, **more}]  # fmt: skip
+    return [
+        {
+            "name": "main",
+            "image": image,
+            "ready": False,
+            "restartCount": more.pop("restarts", 0),
+            "state": {"waiting": {"reason": reason, "message": message}},
+            **more,
+        }
+    ]
 
 
-def event(reason: str, message: str, about: str, namespace: str = "shop", host: str = "agent", kind: str = "Pod") -> Thing:
-    return thing(namespace, "e", reason=reason, message=message, kind=kind, about=about, count=1, last=NOW - 5, host=host)
+def event(
+    reason: str, message: str, about: str, namespace: str = "shop", host: str = "agent", kind: str = "Pod"
+) -> Thing:
+    return thing(
+        namespace, "e", reason=reason, message=message, kind=kind, about=about, count=1, last=NOW - 5, host=host
+    )
 
 
 class Site:
@@ -112,8 +160,13 @@ class Site:
     def __init__(self) -> None:
         self.looks = {"server": look("server", "skerry_servers"), "agent": look("agent", "skerry_agents")}
         self.cluster: Cluster | None = cluster()
-        self.kubeconfig: dict[str, Any] = {"path": "/k/site.yaml", "exists": True, "server": "https://10.0.0.1:6443",
-                                           "not_before": NOW - DAY, "not_after": NOW + 300 * DAY}  # fmt: skip
+        self.kubeconfig: dict[str, Any] = {
+            "path": "/k/site.yaml",
+            "exists": True,
+            "server": "https://10.0.0.1:6443",
+            "not_before": NOW - DAY,
+            "not_after": NOW + 300 * DAY,
+        }
 
     def report(self, host: str) -> dict[str, Any]:
         found: dict[str, Any] = self.looks[host].report  # type: ignore[assignment]
@@ -140,7 +193,9 @@ class Site:
         if host == "server":
             report["api"] = {"status": 0, "error": "refused", "failed": []}
 
-    def not_ready(self, node: str, status: str = "Unknown", message: str = "Kubelet stopped posting node status.") -> None:
+    def not_ready(
+        self, node: str, status: str = "Unknown", message: str = "Kubelet stopped posting node status."
+    ) -> None:
         if self.cluster is not None:
             condition = self.cluster.nodes[node].conditions["Ready"]
             condition.status, condition.message = status, message

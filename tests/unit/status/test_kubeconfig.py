@@ -26,7 +26,13 @@ def test_the_roles_default_place() -> None:
 
 
 def test_templates_that_name_a_variable_are_followed(tmp_path: Path) -> None:
-    target = host("a", k3s_cluster_name="{{ sandbox_name }}-1", sandbox_name="{{ other }}", other="lab", k3s_kubeconfig_dir=str(tmp_path))
+    target = host(
+        "a",
+        k3s_cluster_name="{{ sandbox_name }}-1",
+        sandbox_name="{{ other }}",
+        other="lab",
+        k3s_kubeconfig_dir=str(tmp_path),
+    )
     assert kubeconfig.of_inventory([target]) == {"lab-1": tmp_path / "lab-1.yaml"}
 
 
@@ -41,7 +47,7 @@ def test_a_host_without_k3s_has_no_cluster() -> None:
 
 def test_one_of_several_clusters_must_be_named(tmp_path: Path) -> None:
     targets = [host("a", k3s_cluster_name="north"), host("b", k3s_cluster_name="south")]
-    with pytest.raises(SkerryError, match="STATUS_001 .*north, south"):
+    with pytest.raises(SkerryError, match=r"STATUS_001 .*north, south"):
         kubeconfig.choose(targets, None, None)
     with pytest.raises(SkerryError, match="STATUS_002"):
         kubeconfig.choose(targets, None, "west")
@@ -66,11 +72,20 @@ def test_values_may_stand_in_the_file_or_beside_it(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("CA")
     file = write(
         tmp_path / "k.yaml",
-        {"client-certificate-data": base64.b64encode(b"CERT").decode(), "client-key-data": base64.b64encode(b"KEY").decode()},
+        {
+            "client-certificate-data": base64.b64encode(b"CERT").decode(),
+            "client-key-data": base64.b64encode(b"KEY").decode(),
+        },
         **{"certificate-authority": "ca.pem"},
     )
     access = kubeconfig.read(file)
-    assert (access.ca, access.certificate, access.key, access.host, access.port) == ("CA", b"CERT", b"KEY", "10.0.0.1", 6443)
+    assert (access.ca, access.certificate, access.key, access.host, access.port) == (
+        "CA",
+        b"CERT",
+        b"KEY",
+        "10.0.0.1",
+        6443,
+    )
 
 
 def test_a_token_will_do(tmp_path: Path) -> None:
@@ -87,6 +102,8 @@ def test_what_is_no_kubeconfig_is_said(tmp_path: Path, text: str) -> None:
 
 
 def test_certificates_that_are_none_are_said(tmp_path: Path) -> None:
-    access = kubeconfig.read(write(tmp_path / "k.yaml", {"token": "t"}, **{"certificate-authority-data": base64.b64encode(b"no").decode()}))
+    access = kubeconfig.read(
+        write(tmp_path / "k.yaml", {"token": "t"}, **{"certificate-authority-data": base64.b64encode(b"no").decode()})
+    )
     with pytest.raises(SkerryError, match="STATUS_003"):
         access.context()

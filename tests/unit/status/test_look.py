@@ -60,7 +60,9 @@ DROP_IN = """version = 3
 """
 
 
-def test_handlers_are_found_in_the_configuration_and_what_it_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_handlers_are_found_in_the_configuration_and_what_it_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, program = tmp_path / "own", tmp_path / "crun"
     (tmp_path / "agent/etc/containerd").mkdir(parents=True)
     folder.mkdir()
@@ -76,15 +78,19 @@ def test_handlers_are_found_in_the_configuration_and_what_it_imports(tmp_path: P
     assert k3s.handlers(deep=True)["crun-wasm"]["says"] == "not executable"
     program.chmod(0o755)
     assert k3s.handlers(deep=True)["crun-wasm"] == {
-        "type": "io.containerd.runc.v2", "binary": str(program), "file": str(folder / "wasm.toml"),
-        "program": str(program), "starts": True, "says": "crun version 1",
-    }  # fmt: skip
+        "type": "io.containerd.runc.v2",
+        "binary": str(program),
+        "file": str(folder / "wasm.toml"),
+        "program": str(program),
+        "starts": True,
+        "says": "crun version 1",
+    }
     program.write_text("#!/bin/sh\nexit 3\n")
     assert not k3s.handlers(deep=True)["crun-wasm"]["starts"]
 
 
 SECRETS = [
-    "level=info msg=\"join with K10" + "a" * 64 + "::node:hunter2hunter2\"",
+    'level=info msg="join with K10' + "a" * 64 + '::node:hunter2hunter2"',
     "token: hunter2hunter2",
     'password="hunter2hunter2"',
     "agent-token=hunter2hunter2",

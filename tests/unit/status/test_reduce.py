@@ -11,9 +11,20 @@ from skerry.status import reduce
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("250m", 0.25), ("2", 2), ("1Gi", 2**30), ("128974848", 128974848), ("1.5Gi", 1.5 * 2**30), ("12e6", 12e6),
-     ("100k", 1e5), ("3Ki", 3072), ("500n", 5e-7), ("none", 0), (4, 4)],
-)  # fmt: skip
+    [
+        ("250m", 0.25),
+        ("2", 2),
+        ("1Gi", 2**30),
+        ("128974848", 128974848),
+        ("1.5Gi", 1.5 * 2**30),
+        ("12e6", 12e6),
+        ("100k", 1e5),
+        ("3Ki", 3072),
+        ("500n", 5e-7),
+        ("none", 0),
+        (4, 4),
+    ],
+)
 def test_quantities(text: str | int, number: float) -> None:
     assert reduce.quantity(text) == pytest.approx(number)
 
@@ -21,7 +32,10 @@ def test_quantities(text: str | int, number: float) -> None:
 def made(phase: str = "Running", **status: Any) -> dict[str, Any]:
     return {
         "metadata": {"namespace": "shop", "name": "till-0", "creationTimestamp": "2026-11-21T10:00:00Z"},
-        "spec": {"nodeName": "n1", "containers": [{"name": "a", "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}}]},
+        "spec": {
+            "nodeName": "n1",
+            "containers": [{"name": "a", "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}}],
+        },
         "status": {"phase": phase, **status},
     }
 
@@ -75,7 +89,11 @@ def test_a_node() -> None:
         {
             "metadata": {
                 "name": "edge-1",
-                "labels": {"topology.kubernetes.io/region": "eu", "node-role.kubernetes.io/worker": "", "skerry.dev/host-type": "edge"},
+                "labels": {
+                    "topology.kubernetes.io/region": "eu",
+                    "node-role.kubernetes.io/worker": "",
+                    "skerry.dev/host-type": "edge",
+                },
             },
             "spec": {"unschedulable": True, "taints": [{"key": "gpu", "effect": "NoSchedule"}]},
             "status": {
@@ -93,7 +111,12 @@ def test_a_node() -> None:
     )
     assert (found.ready, found.trouble, found.roles) == ("True", ["DiskPressure", "NetworkUnavailable"], ("worker",))
     assert (found.cpu, found.memory, found.max_pods, found.address) == (3.9, 4 * 2**30, 110, "10.0.0.7")
-    assert (found.region, found.host_type, found.unschedulable, found.taints) == ("eu", "edge", True, ("gpu:NoSchedule",))
+    assert (found.region, found.host_type, found.unschedulable, found.taints) == (
+        "eu",
+        "edge",
+        True,
+        ("gpu:NoSchedule",),
+    )
 
 
 def test_a_node_that_nobody_heard_of_is_unknown() -> None:
@@ -101,9 +124,21 @@ def test_a_node_that_nobody_heard_of_is_unknown() -> None:
 
 
 def test_workloads() -> None:
-    base = {"metadata": {"name": "x", "namespace": "y"}, "spec": {"replicas": 3, "template": {"spec": {"containers": [{"image": "i:2"}]}}}}
-    failed = {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}], "readyReplicas": 1}
+    base = {
+        "metadata": {"name": "x", "namespace": "y"},
+        "spec": {"replicas": 3, "template": {"spec": {"containers": [{"image": "i:2"}]}}},
+    }
+    failed = {
+        "conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}],
+        "readyReplicas": 1,
+    }
     found = reduce.workload("Deployment", {**base, "status": failed})
-    assert (found.desired, found.ready, found.healthy, found.failure, found.images) == (3, 1, False, "exceeded quota", ("i:2",))
+    assert (found.desired, found.ready, found.healthy, found.failure, found.images) == (
+        3,
+        1,
+        False,
+        "exceeded quota",
+        ("i:2",),
+    )
     daemon = reduce.workload("DaemonSet", {**base, "status": {"desiredNumberScheduled": 2, "numberReady": 2}})
     assert (daemon.desired, daemon.ready, daemon.healthy) == (2, 2, True)

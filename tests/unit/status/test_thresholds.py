@@ -72,14 +72,18 @@ def test_a_node_crosses() -> None:
 
 
 def test_what_is_within_its_limits_does_not() -> None:
-    well = look(0.1, memory={"total": 1000, "available": 500},
-                disks=[{"path": "/", "used_percent": 10.0, "inodes": 100, "inodes_free": 90}],
-                certificates=[{"path": "/x", "not_after": NOW + 90 * 86400}])  # fmt: skip
+    well = look(
+        0.1,
+        memory={"total": 1000, "available": 500},
+        disks=[{"path": "/", "used_percent": 10.0, "inodes": 100, "inodes_free": 90}],
+        certificates=[{"path": "/x", "not_after": NOW + 90 * 86400}],
+    )
     assert crossed([cluster()], {"edge-1": well}, parse([]), NOW) == []
 
 
-def workload(name: str, ready: int = 1, desired: int = 1, namespace: str = "kube-system", **labels: str) -> Workload:
-    return Workload("Deployment", namespace, name, desired, ready, labels, ("example.org/x:v3",), "")
+def workload(name: str, ready: int = 1, namespace: str = "kube-system", instance: str = "") -> Workload:
+    labels = {"app.kubernetes.io/instance": instance}
+    return Workload("Deployment", namespace, name, 1, ready, labels, ("example.org/x:v3",), "")
 
 
 def chart(name: str, failed: str = "") -> Thing:
@@ -95,16 +99,24 @@ def test_components_are_known_by_their_workloads() -> None:
     found = cluster(
         nodes={"n": node({"metadata": {"name": "n"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}})},
         workloads=[
-            workload("coredns"), workload("cert-manager", namespace="cert-manager"),
-            workload("cert-manager-webhook", 0, namespace="cert-manager"), workload("shop", namespace="default"),
-            workload("mine", namespace="x", **{"app.kubernetes.io/instance": "own"}),
+            workload("coredns"),
+            workload("cert-manager", namespace="cert-manager"),
+            workload("cert-manager-webhook", 0, namespace="cert-manager"),
+            workload("shop", namespace="default"),
+            workload("mine", namespace="x", instance="own"),
         ],
-        things={"helmcharts": [chart("cert-manager"), chart("own"), chart("redpanda"), chart("grafana", "no such chart")]},
-    )  # fmt: skip
+        things={
+            "helmcharts": [chart("cert-manager"), chart("own"), chart("redpanda"), chart("grafana", "no such chart")]
+        },
+    )
     assert states(found) == {
-        "k3s": "healthy", "cert-manager": "degraded", "coredns": "healthy", "grafana": "failed", "own": "healthy",
+        "k3s": "healthy",
+        "cert-manager": "degraded",
+        "coredns": "healthy",
+        "grafana": "failed",
+        "own": "healthy",
         "redpanda": "installing",
-    }  # fmt: skip
+    }
     named = {one.name: one for one in components.of_cluster(found)}
     assert named["cert-manager"].detail == "Deployment cert-manager-webhook 0/1"
     assert (named["cert-manager"].version, named["cert-manager"].chart) == ("v3", "1.2.3")

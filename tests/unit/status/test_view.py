@@ -19,7 +19,9 @@ def status(site: Site) -> Status:
     facts = site.facts()
     found = components.of_cluster(facts.cluster) if facts.cluster else []
     crossings = thresholds.crossed([facts.cluster] if facts.cluster else [], facts.looks, thresholds.parse([]), NOW)
-    return Status(facts.targets, facts.cluster, facts.looks, found + components.of_hosts(facts.looks), crossings, NOW, 1.0)
+    return Status(
+        facts.targets, facts.cluster, facts.looks, found + components.of_hosts(facts.looks), crossings, NOW, 1.0
+    )
 
 
 def shown(found: Status, width: int = 160) -> str:
