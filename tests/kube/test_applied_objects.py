@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import platform
 from pathlib import Path
 
 import pytest
@@ -9,12 +11,19 @@ import yaml
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
 from kube import applying
 from kube.applying import Case, Recorded
+from support_record import Support
 
 from skerry import paths
 from skerry.inventory.specs import load_roles
 from skerry.testing.kube import build
 from skerry.testing.kube.cluster import Cluster
+from skerry.testing.support import MACHINES, family_of
 
+#: Roles, as docs/support.md calls them.
+COMPONENTS = {
+    "cert_manager": "cert-manager", "kwasm": "kwasm", "nfs_provisioner": "nfs", "prometheus": "prometheus",
+    "redpanda": "redpanda", "security_baseline": "security baseline",
+}  # fmt: skip
 DATA = Path(__file__).parent / "data"
 
 
@@ -46,7 +55,7 @@ def test_the_kinds_are_those_of_the_version_that_the_role_installs() -> None:
 
 
 @pytest.mark.parametrize("case", applying.cases(), ids=str)
-def test_a_role_s_objects(case: Case, recorded: dict[Case, Recorded], cluster: Cluster) -> None:
+def test_a_role_s_objects(case: Case, recorded: dict[Case, Recorded], cluster: Cluster, support: Support) -> None:
     found = recorded[case]
     assert not found.failure, found.failure
     if not found.calls and case.name == "defaults":
@@ -62,3 +71,13 @@ def test_a_role_s_objects(case: Case, recorded: dict[Case, Recorded], cluster: C
         assert applying.bring(cluster, module, arguments) == []
         assert applying.bring(cluster, module, arguments, check=True) == []
     assert differences
+    if case.role in COMPONENTS:
+        record(support, COMPONENTS[case.role])
+
+
+def record(support: Support, component: str) -> None:
+    """Note it for the release that this machine runs; one that the table does not have is not noted."""
+    here = platform.freedesktop_os_release()
+    with contextlib.suppress(ValueError):
+        family, arch = family_of(here["ID"], here.get("VERSION_ID", "")), MACHINES[platform.machine()]
+        support(component, family, arch, "accepted by a real API", "objects applied, strictly validated, twice")

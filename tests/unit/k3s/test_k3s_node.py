@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.skerry.edge.plugins.module_utils import k3s_guard
 from ansible_collections.skerry.edge.plugins.module_utils import k3s_host as host
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError, from_yaml
 from ansible_collections.skerry.edge.plugins.modules import k3s_node
@@ -78,6 +79,9 @@ DEFAULTS: dict[str, Any] = {
     "environment_file": "",
     "unit": "[Unit]\n",
     "restrict_oom_score_adj": False,
+    "secrets_encryption": "auto",
+    "join_encrypted": False,
+    "audit_policy": "",
     "start": True,
     "wait": 0,
     "server_wait": 0,
@@ -92,7 +96,7 @@ def systemd() -> Systemd:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, systemd: Systemd) -> Make:
     """Runs the module with changed options; all paths lie below a temporary directory."""
-    for holder in (host, k3s_node):
+    for holder in (host, k3s_guard, k3s_node):
         for name, value in list(vars(holder).items()):
             if isinstance(value, str) and name.isupper() and value.startswith(("/etc/", "/var/")):
                 monkeypatch.setattr(holder, name, str(tmp_path) + value)

@@ -154,6 +154,7 @@ ROLE_KEYS = {
     "node-label": "k3s_node_labels",
     "node-taint": "k3s_node_taints",
     "resolv-conf": "k3s_resolv_conf",
+    "secrets-encryption": "k3s_secrets_encryption",
     "data-dir": "nothing: the data directory is fixed",
     "write-kubeconfig": "k3s_kubeconfig_dir",
     "cluster-reset": "playbooks/restore.yml",

@@ -62,6 +62,10 @@ agent_password:
   description: The agents' token as servers hold it.
   returned: success
   type: str
+encrypted:
+  description: Whether the cluster encrypts its Secrets.
+  returned: success
+  type: bool
 """
 
 import socket
@@ -70,6 +74,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.skerry.edge.plugins.module_utils import k3s_host as host
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import from_yaml, password_of, secure_token
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_guard import encrypts
 
 
 def listening(port):
@@ -94,6 +99,7 @@ def look(port):
         "token": secure_token(digest, "server", server) if ready else "",
         "agent_token": secure_token(digest, "node", agent) if ready else "",
         "agent_password": agent,
+        "encrypted": encrypts(),
     }
 
 

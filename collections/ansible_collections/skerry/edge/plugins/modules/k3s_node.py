@@ -19,10 +19,7 @@ options:
     choices: [server, agent]
     required: true
   version: {description: "The k3s version, as upstream tags it.", type: str, required: true}
-  binary:
-    description: The k3s binary.
-    type: path
-    default: /usr/local/bin/k3s
+  binary: {description: "The k3s binary.", type: path, default: /usr/local/bin/k3s}
   node_name: {description: Name of the node., type: str, required: true}
   config:
     description: Keys of config.yaml that the role composed. Empty values are left out.
@@ -58,14 +55,8 @@ options:
     description: Address of the node. Empty to take the interface's, else the one that Ansible uses, else the route's.
     type: str
     default: ""
-  node_interface:
-    description: Interface whose address is the node's.
-    type: str
-    default: ""
-  address_hint:
-    description: The name or address that Ansible reaches the host by.
-    type: str
-    default: ""
+  node_interface: {description: "Interface whose address is the node's.", type: str, default: ""}
+  address_hint: {description: "The name or address that Ansible reaches the host by.", type: str, default: ""}
   resolv_conf:
     description: Resolver file for pods. C(auto) looks for one without loopback servers, empty leaves it to k3s.
     type: str
@@ -91,10 +82,7 @@ options:
     description: Token of agents; on servers the same, there empty to keep or make one.
     type: str
     default: ""
-  registries:
-    description: Content of registries.yaml; empty for none.
-    type: str
-    default: ""
+  registries: {description: "Content of registries.yaml; empty for none.", type: str, default: ""}
   environment_file:
     description: Content of the unit's environment file (proxies); empty for none.
     type: str
@@ -107,6 +95,13 @@ options:
     description: Let containerd keep its own oom_score_adj where lowering it is forbidden (hosts that are containers).
     type: bool
     default: false
+  secrets_encryption:
+    description: Whether Secrets are encrypted in the datastore. C(auto) does it on new clusters; one that exists stays.
+    type: str
+    choices: [auto, "true", "false"]
+    default: auto
+  join_encrypted: {description: Whether the cluster to join encrypts Secrets., type: bool, default: false}
+  audit_policy: {description: Content of the API server's audit policy; empty for no log., type: str, default: ""}
   start:
     description: Start or restart when needed. C(false) only writes.
     type: bool
@@ -188,6 +183,7 @@ from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import (
     to_yaml,
     without_empty,
 )
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_guard import AUDIT_POLICY, server_config
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_wait import Wait, poll
 
 HEADER = "# Written by Skerry, role k3s. Changes here are lost; the role's variables last.\n"
@@ -299,6 +295,7 @@ class Node:
             "resolv-conf": resolver,
             "flannel-iface": host.addresses(self.module.run_command).get(self.node_ip.split(",")[0]),
             **params["extra"],
+            **server_config(params),
         }
         if config.get("flannel-backend") == "none":
             del config["flannel-iface"]
@@ -340,9 +337,10 @@ class Node:
         config = HEADER + to_yaml(self.config())
         wanted = [
             (host.CONFIG, config, 0o600, False),
-            (host.REGISTRIES, HEADER + params["registries"] if params["registries"] else None, 0o600, True),
+            (host.REGISTRIES, host.registries(HEADER, params["registries"]), 0o600, True),
             (unit, params["unit"], 0o644, False),
             (unit + ".env", params["environment_file"] or None, 0o600, True),
+            (AUDIT_POLICY, params["audit_policy"] or None, 0o600, False),
             (OOM_FILE, OOM if params["restrict_oom_score_adj"] else None, 0o644, False),
         ]
         wanted += [(path, content, 0o600, True) for path, content in self.tokens().items()]
@@ -483,6 +481,9 @@ def main():
             "environment_file": secret,
             "unit": {"type": "str", "required": True},
             "restrict_oom_score_adj": {"type": "bool", "default": False},
+            "secrets_encryption": {"type": "str", "default": "auto", "choices": ["auto", "true", "false"]},
+            "join_encrypted": {"type": "bool", "default": False},
+            "audit_policy": {"type": "str", "default": ""},
             "start": {"type": "bool", "default": True},
             "wait": {"type": "int", "default": 0},
             "server_wait": {"type": "int", "default": 60},
