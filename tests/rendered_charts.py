@@ -58,7 +58,7 @@ def pod_specs(objects: list[Object]) -> list[Object]:
 
 def containers(spec: Object) -> list[Object]:
     """All containers of a pod."""
-    return [*spec.get("initContainers", []), *spec["containers"]]
+    return [*(spec.get("initContainers") or []), *spec["containers"]]
 
 
 def images(objects: list[Object]) -> set[str]:
