@@ -15,6 +15,8 @@ from skerry import paths
 ROOT = paths.root()
 INVENTORY = os.environ.get("SKERRY_TEST_INVENTORY") or str(ROOT / "molecule" / "inventory")
 SERVER = "cloud-1"
+CONTAINERD = "/var/lib/rancher/k3s/agent/etc/containerd"
+KUBECTL = "k3s kubectl --cache-dir=/tmp/kubectl-cache"
 DROP_IN = "/etc/skerry/containerd/crun-wasm.toml"
 
 
@@ -32,7 +34,7 @@ def _server_with_k3s_or_reason(host):
 
 
 def kubectl(host, *words):
-    return json.loads(host.check_output("k3s kubectl --cache-dir=/tmp/kubectl-cache -o json " + " ".join(words)))
+    return json.loads(host.check_output(f"{KUBECTL} -o json " + " ".join(words)))
 
 
 def play(name, *words):
@@ -60,10 +62,10 @@ def nodes_with_wasm(host):
     return {item["metadata"]["name"] for item in items if "skerry.dev/runtime-crun-wasm" in item["metadata"]["labels"]}
 
 
-def put_right(host):
+def put_right(host, *words):
     """Let the role alone look at what was broken; the runtime of the server's own node must be proved anew."""
     before = int(host.check_output("date +%s"))
-    play("alone.yml")
+    play("alone.yml", *words)
     assert proofs(host)[facts(host, "k3s")["node"] + "/crun-wasm"]["at"] >= before
 
 
@@ -98,18 +100,60 @@ def test_a_handler_that_runs_nothing_is_put_right(host):
     assert "/usr/bin/crun" in host.file(DROP_IN).content_string
 
 
-def test_what_the_kwasm_operator_did_to_the_node_is_put_right(host, support):
-    """Its installer froze containerd's configuration and left shims that containerd cannot start."""
-    folder = "/var/lib/rancher/k3s/agent/etc/containerd"
+def test_what_the_kwasm_operator_did_is_put_right(host, support):
+    """Its installer froze containerd's configuration, left shims that containerd cannot start, and marked the node."""
+    node = facts(host, "k3s")["node"]
     host.check_output(
         f"mkdir -p /opt/kwasm/bin && cp /bin/true /opt/kwasm/bin/containerd-shim-spin-v2 && "
-        f"cp {folder}/config.toml {folder}/config.toml.tmpl && "
-        f"echo '# /opt/kwasm/bin/containerd-shim-spin-v2' >> {folder}/config.toml.tmpl"
+        f"cp {CONTAINERD}/config.toml {CONTAINERD}/config.toml.tmpl && "
+        f"echo '# /opt/kwasm/bin/containerd-shim-spin-v2' >> {CONTAINERD}/config.toml.tmpl && "
+        f"{KUBECTL} annotate node {node} kwasm.sh/kwasm-node=true && "
+        f"{KUBECTL} label node {node} kwasm.sh/kwasm-provisioned={node}"
     )
     put_right(host)
     assert not host.file("/opt/kwasm").exists
-    assert not host.file(f"{folder}/config.toml.tmpl").exists
-    support.ran(host, "kwasm", "damage of the KWasm operator is put right")
+    assert not host.file(f"{CONTAINERD}/config.toml.tmpl").exists
+    metadata = kubectl(host, "get", "node", node)["metadata"]
+    assert not [key for key in {**metadata["annotations"], **metadata["labels"]} if key.startswith("kwasm.sh/")]
+    support.ran(host, "kwasm", "what the KWasm operator leaves behind is cleaned up")
+
+
+def test_a_runtime_class_manager_that_is_dead_is_cleaned_up_after(host, support):
+    """Its Shim has a finalizer that nobody would ever take away."""
+    node = facts(host, "k3s")["node"]
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    objects = [
+        {
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "shims.runtime.spinkube.dev"},
+            "spec": {
+                "group": "runtime.spinkube.dev", "scope": "Cluster", "names": {"kind": "Shim", "plural": "shims"},
+                "versions": [{"name": "v1alpha1", "served": True, "storage": True, "schema": schema}],
+            },
+        },
+        {
+            "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "wasmtime-spin-v2"},
+            "handler": "spin-v2", "scheduling": {"nodeSelector": {"spin-v2": "provisioned"}},
+        },
+        {
+            "apiVersion": "runtime.spinkube.dev/v1alpha1", "kind": "Shim",
+            "metadata": {"name": "spin-v2", "finalizers": ["rcm.spinkube.dev/finalizer"]},
+        },
+    ]  # fmt: skip
+    text = "\n---\n".join(json.dumps(item) for item in objects[:2])
+    host.check_output(f"{KUBECTL} apply -f - <<'EOF'\n{text}\nEOF")
+    host.check_output(f"{KUBECTL} wait --for=condition=Established crd/shims.runtime.spinkube.dev --timeout=30s")
+    host.check_output(f"{KUBECTL} apply -f - <<'EOF'\n{json.dumps(objects[2])}\nEOF")
+    host.check_output(
+        f"{KUBECTL} label node {node} spin-v2=provisioned && "
+        "mkdir -p /opt/rcm/bin && cp /bin/true /opt/rcm/bin/containerd-shim-spin-v2"
+    )
+    put_right(host, "-e", "kwasm_timeout=5")
+    for kind in ("crd/shims.runtime.spinkube.dev", "runtimeclass/wasmtime-spin-v2"):
+        assert host.run(f"{KUBECTL} get {kind}").rc != 0, kind
+    assert "spin-v2" not in kubectl(host, "get", "node", node)["metadata"]["labels"]
+    assert not host.file("/opt/rcm").exists
+    support.ran(host, "kwasm", "what a runtime-class-manager leaves behind is cleaned up")
 
 
 def test_after_all_that_nothing_is_left_to_do(host):
