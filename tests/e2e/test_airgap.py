@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.hosts, pytest.mark.k3s, pytest.mark.timeout(1500)]
 NAME, PREFIX = "skerry-airgap", "10.213.86"
 HOSTS = {"core": "11", "edge": "12"}
 #: What a site's own mirror of its distribution would have: packages are not Skerry's to carry.
-PACKAGES = "docker.io docker-cli crun libwasmedge0 wasmedge iptables apparmor ca-certificates"
+PACKAGES = "docker.io docker-cli crun libwasmedge0 wasmedge iptables apparmor ca-certificates prometheus-node-exporter"
 CUT = ["-s", f"{PREFIX}.0/24", "!", "-d", f"{PREFIX}.0/24", "-j", "DROP"]
 APP, TOOL = "registry.example.com/team/app:1", "registry.example.com/team/tool:1"
 PAUSE = "docker.io/rancher/mirrored-pause:3.6"
@@ -182,7 +182,71 @@ def test_a_site_without_internet_comes_up_from_the_mirror(site: Site, support: S
     outside = dropped() - before
     print(f"site.yml {seconds:.0f} s; {outside} packets to outside addresses")
     assert len(site.registry.requests) == asked  # nor did the controller ask
+    assert outside == 0
     on("core", f"k3s kubectl run app --image={APP} --overrides='{{\"spec\": {{\"nodeName\": \"edge\"}}}}'")
     on("core", "k3s kubectl wait --for=condition=Ready pod/app --timeout=120s")
     on("edge", f"docker image inspect {TOOL}")
-    assert outside == 0
+    support("air-gapped site", "Debian 13", "amd64", "ran here", "site.yml from a mirror, the way out cut")
+
+
+def test_a_second_run_changes_nothing(site: Site) -> None:
+    done = run(site.inventory("site"))
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert {host: counts["changed"] for host, counts in recap(done).items()} == dict.fromkeys(HOSTS, 0)
+
+
+def test_an_image_that_the_mirror_lacks_stops_the_run_before_the_first_change(site: Site) -> None:
+    forgotten = "registry.example.com/team/forgotten:1"
+    inventory = site.inventory("forgotten", images_k3s=[APP, forgotten], k3s_node_labels={"example.org/new": "1"})
+    for words in ((), ("--check",)):
+        done = run(inventory, *words)
+        assert done.returncode != 0
+        assert "AIRGAP_001" in done.stdout
+        assert f"image {forgotten} (amd64)" in done.stdout
+        assert {host: counts["changed"] for host, counts in recap(done).items()} == dict.fromkeys(HOSTS, 0)
+    assert "example.org/new" not in on("core", "k3s kubectl get nodes --show-labels")
+
+
+CHART = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: app}
+spec:
+  selector: {matchLabels: {app: x}}
+  template:
+    metadata: {labels: {app: x}}
+    spec:
+      containers:
+      - {name: app, image: "quay.io/team/app:1"}
+"""
+ADDED = "quay.io/team/added:1"
+
+
+@pytest.mark.skipif(not charts.helm(), reason="no helm: it is built by ./skerry test 'kubernetes build'")
+def test_an_image_added_to_a_chart_is_in_the_mirror_or_stops_the_run(site: Site) -> None:
+    """The chart of a role of the platform, with an image that the role knows nothing of."""
+    registry = site.registry
+    for part in ("controller", "webhook", "cainjector", "acmesolver", "startupapicheck"):
+        registry.image_of_archive(f"jetstack/cert-manager-{part}", "v0.0.1", pause_image("amd64"))
+    registry.image_of_archive("team/added", "1", pause_image("amd64"))
+    more = CHART + f"      - {{name: added, image: {ADDED}}}\n"
+    repo = registry.chart_in_repository(
+        "charts", "cert-manager", "v0.0.1", chart("cert-manager", "v0.0.1", {}, {"app.yaml": more})
+    )
+    mirror = site.folder / "with-chart"
+    inventory = site.inventory(
+        "chart", skerry_mirror=str(mirror), cert_manager_state="present", cert_manager_version="v0.0.1",
+        cert_manager_chart_repo=repo,
+    )  # fmt: skip
+    outcomes = site.build(inventory, mirror)
+    assert outcomes[parse(ADDED).place("amd64")]["state"] == "downloaded"
+    acme = parse("quay.io/jetstack/cert-manager-acmesolver:v0.0.1")  # in no manifest
+    assert outcomes[acme.place("amd64")]["state"] == "downloaded"
+
+    (mirror / parse(ADDED).place("amd64")).unlink()
+    done = run(inventory)
+    assert done.returncode != 0
+    assert f"image {ADDED} (amd64)" in done.stdout
+    assert "lacks 1 of" in done.stdout
+    assert {host: counts["changed"] for host, counts in recap(done).items()} == dict.fromkeys(HOSTS, 0)
+    assert "cert-manager" not in on("core", "k3s kubectl get namespaces")

@@ -17,12 +17,14 @@ from skerry.mirror.reference import parse
 #: Everything that roles can install; what excludes each other has sites of its own.
 SITES = {
     "all of it": {
-        "cert_manager_state": "present", "prometheus_alertmanager": True, "prometheus_grafana": True,
+        "cert_manager_state": "present", "prometheus_state": "present", "prometheus_alertmanager": True,
+        "prometheus_grafana": True,
         "nfs_provisioner_state": "present", "redpanda_state": "present", "kwasm_provider": "kwasm_operator",
     },
     "the others": {
-        "nfs_provisioner_state": "present", "nfs_provisioner_kind": "csi-driver-nfs", "redpanda_state": "present",
-        "redpanda_tls": True, "redpanda_console": True, "kwasm_provider": "runtime_class_manager",
+        "nfs_provisioner_state": "present", "nfs_provisioner_provider": "csi", "redpanda_state": "present",
+        "prometheus_state": "present", "redpanda_tls": True, "redpanda_console": True,
+        "kwasm_provider": "runtime_class_manager",
     },
 }  # fmt: skip
 

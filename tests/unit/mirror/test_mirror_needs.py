@@ -145,3 +145,11 @@ def test_answers_of_a_run_are_kept_for_its_hosts(tmp_path: Path, monkeypatch: py
     needs = noted_needs(["one", "two", "three"])
     assert [(host, arch) for host, arch, _ in needs] == [("one", "amd64"), ("three", "arm64")]
     assert "secret" not in (tmp_path / "skerry-needs.jsonl").read_text()
+
+
+def test_a_chart_whose_images_nobody_names_is_no_whole_mirror(made: Made, place: str) -> None:
+    made.put("app/1.0/noarch/app-1.0.tgz")
+    (missing,) = survey([need(charts=[CHART])], Mirror(place))[1]
+    assert missing.startswith("app/1.0/noarch/app-1.0.images.txt")
+    made.put("app/1.0/noarch/app-1.0.images.txt", b"# none\n")
+    assert survey([need(charts=[CHART])], Mirror(place)) == ({}, {})

@@ -170,6 +170,14 @@ def _images(need: dict[str, Any], mirror: Mirror) -> Iterator[str]:
         yield from (full_reference(text) for text in mirror.lines(chart_artifact(chart, ".images.txt")))
 
 
+def _unknown(need: dict[str, Any], mirror: Mirror) -> Iterator[str]:
+    """Charts whose images nobody names: the role knows those of its own version only, and nothing was rendered."""
+    for chart in need.get("charts", []):
+        listed = chart_artifact(chart, ".images.txt")
+        if not need.get("images") and not mirror.holds(listed):
+            yield f"{relative_path(listed)}, made by a `skerry mirror build` that has helm"
+
+
 def _artifacts(need: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from (item for item in need.get("artifacts", []) if not item.get("optional"))
     yield from (chart_artifact(chart) for chart in need.get("charts", []))
@@ -187,6 +195,7 @@ def survey(
     Returns:
         Full references of images for nodes, by architecture; and {what is missing: a host that needs it}.
     """
+    needs = list(needs)
     images: dict[str, set[str]] = {}
     wanted: dict[str, tuple[dict[str, Any], str, str]] = {}
     for host, arch, need in needs:
@@ -197,7 +206,8 @@ def survey(
                 images.setdefault(arch, set()).add(reference)
             artifact = image_artifact(reference, arch)
             wanted.setdefault(relative_path(artifact), (artifact, f"image {reference} ({arch})", host))
-    missing = {shown: host for artifact, shown, host in wanted.values() if not mirror.holds(artifact)}
+    missing = {unknown: host for host, _, need in needs for unknown in _unknown(need, mirror)}
+    missing |= {shown: host for artifact, shown, host in wanted.values() if not mirror.holds(artifact)}
     there = [item for item in wanted.values() if item[1] not in missing]
     with ThreadPoolExecutor(8) as pool:
         for (_, shown, host), gone in zip(there, pool.map(lambda item: mirror.gone(item[0]), there), strict=True):
