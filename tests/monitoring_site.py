@@ -29,7 +29,7 @@ RENDERED = {
     "alertmanager": "{{ __prometheus_alertmanager_config }}",
     "secrets": "{{ __prometheus_objects_before }}",
     "dashboards": "{{ __prometheus_dashboards }}",
-    "grafana_objects": "{{ __prometheus_grafana_objects }}",
+    "datasources": "{{ __prometheus_grafana_values.datasources }}",
 }
 #: Where the chart mounts files in the pods.
 MOUNTS = {
