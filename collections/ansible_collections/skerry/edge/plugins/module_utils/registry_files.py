@@ -125,6 +125,8 @@ def remove(path):
     if os.path.basename(folder) in ("registry", "registries.d", SERVICE + ".d") or "/certs.d/" in folder:
         with contextlib.suppress(OSError):  # not empty
             os.rmdir(folder)
+            if "/certs.d/" in folder:
+                os.rmdir(os.path.dirname(folder))
 
 
 def config(params, read_only=False):
