@@ -78,7 +78,7 @@ class Server:
             elif desired["kind"] != "service":
                 self.send({"result": apply.outcome(name, "not a service")})
             else:
-                systemd.call("restart", "--no-block", units.service(desired))
+                systemd.call("restart", units.service(desired), check=False)
                 processes.wait_ready(desired)
                 self.send({"result": apply.outcome(name, "restarted")})
 

@@ -130,7 +130,7 @@ def _start(desired: Desired, action: str) -> None:
     kind, unit = desired["kind"], units.service(desired)
     if kind == "service":
         systemd.call("reset-failed", unit, check=False)
-        systemd.call("start" if action != "repair" else "restart", "--no-block", unit)
+        systemd.call("start" if action != "repair" else "restart", unit, check=False)  # its end says more than systemctl
         processes.wait_ready(desired)
     elif kind == "schedule":
         systemd.call("restart", units.timer(desired))

@@ -69,7 +69,7 @@ def command(desired: Desired) -> list[str]:
     hidden = [one["name"] for one in desired["secrets"] if not one["mount"]]
     argv = [str(runtime["command"])]
     if runtime["name"] == "wasmtime":
-        argv += ["run", "--argv0", module_name(desired)]
+        argv += ["run", "-C", "cache=n", "--argv0", module_name(desired)]  # its user has no home for a cache
         argv += ["-S", "inherit-network,allow-ip-name-lookup,tcp,udp"] if desired["network"] else []
         for host, guest in _directories(desired):
             argv += ["--dir", f"{host}::{guest}"]

@@ -106,7 +106,7 @@ def _start(desired: Desired) -> list[str]:
 
 def _restart(desired: Desired) -> list[str]:
     policy = {"always": "always", "on-failure": "on-failure", "never": "no"}[desired["restart"]]
-    return [f"Restart={policy}", "RestartSec=2s", "TimeoutStopSec=10s", "KillMode=mixed"]
+    return [f"Restart={policy}", "RestartSec=2s", "TimeoutStartSec=60s", "TimeoutStopSec=10s", "KillMode=mixed"]
 
 
 def user(desired: Desired) -> str:
