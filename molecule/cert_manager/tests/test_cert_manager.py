@@ -1,0 +1,109 @@
+"""cert-manager on a real k3s: certificates issued by the site's authority, and taken away."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from skerry import paths
+
+ROOT = paths.root()
+SERVER = "cloud-1"
+PLAY = Path(__file__).parents[1] / "converge.yml"
+KUBECTL = "k3s kubectl --cache-dir=/tmp/kubectl-cache"
+
+
+@pytest.fixture(autouse=True)
+def _issuer_or_reason(host):
+    if host.backend.hostname != SERVER:
+        pytest.skip("asked on the server")
+    section = json.loads(host.file("/etc/ansible/facts.d/skerry.fact").content_string).get("k3s", {})
+    if "role" not in section:
+        pytest.skip(section.get("reason", "there is no k3s on the hosts"))
+    if not host.file("/var/lib/rancher/k3s/server/static/charts/cert-manager.tgz").exists:
+        pytest.skip("the mirror lacks cert-manager's chart, its images or that of k3s's Helm job")
+
+
+def get(host, what, space="cert-manager"):
+    done = host.run(f"{KUBECTL} -n {space} get {what} -o json --ignore-not-found")
+    assert done.rc == 0, done.stderr
+    return json.loads(done.stdout) if done.stdout.strip() else None
+
+
+def certificate(host, secret, space="cert-manager", key="tls.crt"):
+    return x509.load_pem_x509_certificate(base64.b64decode(get(host, f"secret {secret}", space)["data"][key]))
+
+
+def role(*words):
+    """Run the scenario's playbook once more: (code, output)."""
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), str(PLAY), "-i", str(ROOT / "molecule/inventory")]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_CACHE_PLUGIN": "memory",
+                   "ANSIBLE_ROLES_PATH": str(ROOT / "roles")}  # fmt: skip
+    done = subprocess.run([*command, *words], capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_certificate_is_issued_by_the_sites_authority(host, support):
+    authority, proof = certificate(host, "skerry-ca"), certificate(host, "skerry-proof")
+    proof.verify_directly_issued_by(authority)
+    names = proof.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["proof.skerry.internal"]
+    assert authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    support.ran(host, "cert-manager", "certificate issued")
+
+
+def test_another_namespace_gets_one_too(host):
+    """What other roles ask for: a Certificate of the default issuer, in a namespace of their own."""
+    wanted = {
+        "apiVersion": "cert-manager.io/v1",
+        "kind": "Certificate",
+        "metadata": {"name": "asked", "namespace": "default"},
+        "spec": {
+            "secretName": "asked",
+            "dnsNames": ["asked.example.org"],
+            "issuerRef": {"name": "skerry", "kind": "ClusterIssuer"},
+        },
+    }
+    host.check_output(f"{KUBECTL} apply -f - <<'EOF'\n{json.dumps(wanted)}\nEOF")
+    try:
+        host.check_output(f"{KUBECTL} -n default wait certificate/asked --for=condition=Ready --timeout=60s")
+        certificate(host, "asked", "default").verify_directly_issued_by(certificate(host, "skerry-ca"))
+    finally:
+        host.run(f"{KUBECTL} -n default delete certificate/asked secret/asked")
+
+
+def test_the_webhook_refuses_what_is_no_certificate(host):
+    spec = {"secretName": "bad", "issuerRef": {"name": "skerry", "kind": "ClusterIssuer"}}
+    bad = {"apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": {"name": "bad"}, "spec": spec}
+    done = host.run(f"{KUBECTL} apply -f - <<'EOF'\n{json.dumps(bad)}\nEOF")
+    assert done.rc != 0
+    assert "at least one of" in done.stderr
+
+
+def test_a_proof_that_is_gone_is_made_again(host):
+    """A second run proves anew what no longer holds."""
+    host.check_output(f"{KUBECTL} -n cert-manager delete certificate/skerry-proof secret/skerry-proof")
+    code, said = role()
+    assert code == 0, said[-3000:]
+    assert "changed=1 " in said
+    certificate(host, "skerry-proof").verify_directly_issued_by(certificate(host, "skerry-ca"))
+
+
+def test_an_uninstallation_keeps_the_authority_until_data_is_given_up(host):
+    key = get(host, "secret skerry-ca")["data"]["tls.key"]
+    code, said = role("-e", "cert_manager_state=absent")
+    assert code == 0, said[-3000:]
+    assert get(host, "deployment cert-manager") is None
+    assert get(host, "crd certificates.cert-manager.io") is not None
+    assert get(host, "secret skerry-ca")["data"]["tls.key"] == key
+    code, said = role("-e", "cert_manager_state=absent", "-e", "cert_manager_keep_data=false")
+    assert code == 0, said[-3000:]
+    assert get(host, "crd certificates.cert-manager.io") is None
+    assert get(host, "namespace cert-manager") is None
