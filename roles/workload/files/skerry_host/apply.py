@@ -149,6 +149,7 @@ def _step_back(desired: Desired, old: Desired | None, number: int) -> None:
         if old["kind"] == "schedule":
             systemd.call("restart", units.timer(old))
     records.drop(desired["name"], number)
+    processes.tidy(desired["name"])
     if old is None:
         records.forget(desired["name"])
     systemd.call("daemon-reload")
