@@ -73,6 +73,7 @@ def test_what_others_add_to_a_chart_is_no_difference() -> None:
     assert helm_job.same_spec({**wanted, "serverSide": "auto", "backOffLimit": 10}, wanted)
     assert not helm_job.same_spec({**wanted, "jobImage": "other"}, wanted)
     assert not helm_job.same_spec({**wanted, "version": "1.0.1"}, wanted)
+    assert helm_job.same_spec({**wanted, "timeout": "1m0s"}, wanted)
     assert not helm_job.same_spec({key: wanted[key] for key in wanted if key != "valuesContent"}, wanted)
 
 

@@ -31,6 +31,8 @@ OURS = (
 )  # fmt: skip
 #: Restarts of the job's container, all ended by the same cause, after which waiting is given up.
 ENOUGH_RESTARTS = 4
+#: Looks, 0.3 s apart, for which a HelmChart must call itself failed.
+ENOUGH_LOOKS = 10
 #: code, pattern in the log, what it means, what to do; the ones that waiting cannot mend are final.
 CAUSES = (
     (
@@ -133,8 +135,9 @@ def chart_spec(params, content, secret_name):
 
 
 def same_spec(present, wanted):
-    """Whether what is ours in a HelmChart is as wanted; what others added does not count."""
-    return {key: present[key] for key in OURS if key in present} == wanted
+    """Whether what is ours in a HelmChart is as wanted; what others added does not count, nor a patience of Helm."""
+    ours = [key for key in OURS if key != "timeout"]
+    return all(present.get(key) == wanted.get(key) for key in ours)
 
 
 def shown(chart):
@@ -168,6 +171,7 @@ class Release:
     def __init__(self, objects, watch, name):
         self.objects, self.api, self.watch, self.name = objects, objects.api, watch, name
         self.reference = {"apiVersion": VERSION, "kind": "HelmChart", "namespace": SYSTEM, "name": name}
+        self._failures = 0
 
     def job(self, action="install"):
         """The job of an action, or None."""
@@ -213,9 +217,6 @@ class Release:
         chart, job = self.objects.get(self.reference), self.job()
         if chart is None:
             return "the HelmChart is gone"
-        for condition in (chart.get("status") or {}).get("conditions") or []:
-            if condition.get("type") == "Failed" and condition.get("status") == "True":
-                raise self.failure("install", condition.get("message") or "k3s gave up")
         obsolete = (chart["metadata"].get("annotations") or {}).get(REPLACES, "")
         if job is None or job["metadata"]["uid"] == obsolete:
             return "k3s's Helm controller has not made the job yet"
@@ -224,7 +225,19 @@ class Release:
                 return ""
             if condition.get("type") == "Failed" and condition.get("status") == "True":
                 raise self.failure("install", condition.get("message") or "the job failed")
+        self._given_up(chart)
         return "the job has not ended"
+
+    def _given_up(self, chart):
+        """Believe k3s that it gave up once it says so for a while: its first words may be those about a former job."""
+        found = [
+            condition.get("message") or "k3s gave up"
+            for condition in (chart.get("status") or {}).get("conditions") or []
+            if condition.get("type") == "Failed" and condition.get("status") == "True"
+        ]
+        self._failures = self._failures + 1 if found else 0
+        if self._failures > ENOUGH_LOOKS:
+            raise self.failure("install", found[0])
 
     # -- when it fails ---------------------------------------------------------------------------------------------
 

@@ -205,6 +205,8 @@ class Run:
             self.objects.kinds.forget()
             self.wait(self.params["ready"])
         self.owned.apply(self.params["objects"])
+        if self.objects.diff:
+            self.owned.remember()
         if not self.check:
             self.wait(self.params["objects_ready"])
         self.owned.prune()
@@ -321,10 +323,10 @@ def main():
             module.exit_json(changed=False, release=release, seconds=0.0, msg="there is no k3s server on this host")
         try:
             run.do()
-            diff = shown_before + run.objects.diff
+            diff = shown_before + [item for item in run.objects.diff if item not in shown_before]
             module.exit_json(changed=bool(diff), diff=diff, release=release, seconds=round(time.monotonic() - start, 2))
         except UnavailableError as error:
-            shown_before += run.objects.diff
+            shown_before += [item for item in run.objects.diff if item not in shown_before]
             if module.check_mode:
                 module.exit_json(changed=True, msg=f"the API cannot be asked: {error}", release=release, seconds=0.0)
             if time.monotonic() >= deadline:

@@ -129,10 +129,10 @@ def main():
             module.exit_json(changed=False, seconds=0.0, msg="there is no k3s server on this host")
         try:
             bring(objects, params, deadline)
-            diff = before + objects.diff
+            diff = before + [item for item in objects.diff if item not in before]
             module.exit_json(changed=bool(diff), diff=diff, seconds=round(time.monotonic() - start, 2))
         except UnavailableError as error:
-            before += objects.diff
+            before += [item for item in objects.diff if item not in before]
             if module.check_mode:
                 module.exit_json(changed=True, msg=f"the API cannot be asked: {error}", seconds=0.0)
             if time.monotonic() >= deadline:
