@@ -228,7 +228,7 @@ class Node:
         """Handlers that containerd lacks. The kubelet tells of a change within some seconds, so it is asked again."""
         if not wanted:
             return []
-        deadline = time.monotonic() + (0 if self.check else 15)
+        deadline = time.monotonic() + (0 if self.check else 30)
         while True:
             offered = self.offered()
             lacking = sorted(set(wanted) - offered) if offered is not None else []
