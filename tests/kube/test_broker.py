@@ -190,8 +190,8 @@ def test_a_proof_that_fails_says_why_and_cleans_up(api_server: Cluster, namespac
         Proof(StrictApi(api_server), options).run()
     assert "is Pending" in caught.value.cause
     folder = f"/api/v1/namespaces/{namespace}"
-    assert api_server.admin.get(f"{folder}/persistentvolumeclaims")["items"] == []
-    assert [pod for pod in api_server.admin.get(f"{folder}/pods")["items"] if "deletionTimestamp" not in pod["metadata"]
-            ] == []  # fmt: skip
+    for kind in ("pods", "persistentvolumeclaims"):
+        left = api_server.admin.get(f"{folder}/{kind}")["items"]
+        assert [item for item in left if "deletionTimestamp" not in item["metadata"]] == []
     with pytest.raises(K3sError, match="STORAGE_001 no node is Ready"):
         Proof(StrictApi(api_server), {**options, "nodes": ["unknown"]}).run()
