@@ -36,6 +36,15 @@ def test_limits_can_be_changed_one_by_one() -> None:
     assert (limits["disk"], limits["clock"], limits["memory"]) == (50.0, 0.5, NAMES["memory"].value)
 
 
+def test_what_a_site_sets_for_its_alerts_holds_here_too() -> None:
+    targets = [
+        Target("a", {"prometheus_alert_disk_percent": "{{ 70 }}"}),
+        Target("b", {"prometheus_alert_disk_percent": 75}),
+    ]
+    assert parse([], targets)["disk"] == 75.0
+    assert parse(["disk=60"], targets)["disk"] == 60.0
+
+
 @pytest.mark.parametrize("text", ["disk", "disk=", "disk=much", "size=3", "disk=-1"])
 def test_a_limit_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(SkerryError, match="STATUS_004"):

@@ -64,8 +64,9 @@ def status(
     from skerry.status.thresholds import parse
     from skerry.targets import inventory as inventories
 
-    limits = parse(threshold or [])
+    parse(threshold or [])  # bad input is told before anything is read
     targets = inventories.read(inventory, on)
+    limits = parse(threshold or [], targets)
     wanted = Wanted(targets, kubeconfig, cluster, timeout, host_timeout, deadline, hosts, api)
     return _watch(wanted, limits, every, as_json) if watch else _once(wanted, limits, as_json)
 

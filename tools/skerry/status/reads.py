@@ -22,7 +22,7 @@ Item = dict[str, Any]
 KEPT_PODS = 4000
 #: Namespaces whose pods are all kept: those of the platform.
 PLATFORM = frozenset(
-    ["kube-system", "cert-manager", "redpanda", "nfs", "nfs-provisioner", "kwasm", "monitoring", "prometheus"]
+    ["kube-system", "cert-manager", "redpanda", "nfs-provisioner", "kwasm", "monitoring", "registry"]
 )
 #: Nodes whose kubelets are asked for their usage one by one when the cluster has no metrics API.
 FEW_NODES = 40

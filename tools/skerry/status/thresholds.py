@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from skerry.errors import Exit, SkerryError
 from skerry.status.model import Cluster
+from skerry.targets.api import Target
 from skerry.targets.look import Look
 
 DAY = 86400.0
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,38 @@ class Crossing:
     unit: str
 
 
-def parse(given: Sequence[str]) -> dict[str, float]:
-    """Limits by name, those given as ``NAME=VALUE`` changed.
+#: Limits that a site may have set for its alerts: they hold here too.
+VARIABLES = {
+    "cpu": "prometheus_alert_cpu_percent",
+    "memory": "prometheus_alert_memory_percent",
+    "disk": "prometheus_alert_disk_percent",
+    "restarts": "prometheus_alert_pod_restarts",
+    "certificate": "prometheus_alert_certificate_days",
+}
+
+
+def _of_site(targets: Sequence[Target]) -> Iterator[tuple[str, float]]:
+    for name, variable in VARIABLES.items():
+        for target in targets:
+            value = str(target.variables.get(variable, ""))
+            if _NUMBER.fullmatch(value):
+                yield name, float(value)
+                break
+
+
+def parse(given: Sequence[str], targets: Sequence[Target] = ()) -> dict[str, float]:
+    """Limits by name: the defaults, over them what the inventory sets for alerts, over that what is ``given``.
+
+    Args:
+        given: texts of the form ``NAME=NUMBER``.
 
     Raises:
         SkerryError: STATUS_004.
     """
-    limits = {one.name: one.value for one in THRESHOLDS}
+    limits = {one.name: one.value for one in THRESHOLDS} | dict(_of_site(targets))
     for text in given:
         name, _, value = text.partition("=")
-        if name not in limits or not re.fullmatch(r"\d+(\.\d+)?", value):
+        if name not in limits or not _NUMBER.fullmatch(value):
             raise SkerryError(
                 "STATUS_004",
                 f"--threshold {text!r} is none",
