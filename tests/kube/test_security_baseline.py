@@ -245,6 +245,22 @@ def test_what_is_no_longer_listed_goes_and_namespaces_stay(cluster: Cluster, rec
     assert applying.bring(cluster, APPLY, arguments) == []
 
 
+def test_taking_it_away_leaves_the_namespaces_and_what_is_in_them(cluster: Cluster, recorded: Recorded) -> None:
+    arguments = recorded.calls[0][1]
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "theirs", "namespace": SPACE}}
+    assert cluster.admin.create(settings).status == 201
+    absent = {**arguments, "state": "absent"}
+    assert applying.bring(cluster, APPLY, absent, check=True)
+    assert applying.bring(cluster, APPLY, absent)
+    assert applying.bring(cluster, APPLY, absent) == []
+    for path in (f"/apis/networking.k8s.io/v1/namespaces/{SPACE}/networkpolicies/skerry-default-deny",
+                 f"/api/v1/namespaces/{SPACE}/resourcequotas/skerry-baseline",
+                 "/apis/rbac.authorization.k8s.io/v1/clusterroles/wasm-operator"):  # fmt: skip
+        assert cluster.admin.ask("GET", path).status == 404, path
+    assert cluster.admin.delete(settings).status == 200
+    applying.bring(cluster, APPLY, arguments)
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "exception": ({"a": {"allow": ["dsn"]}}, "allows dsn (known: dns, ingress, internet"),
     "level": ({"a": {"pod_security": "strict"}}, "has pod_security strict (known: privileged"),
