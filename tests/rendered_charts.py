@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def archive(release: dict[str, Any]) -> Path:
 def template(helm: str, release: dict[str, Any], folder: Path, namespace: str = "made-up") -> list[Object]:
     """All objects of a release, hooks included. Raises AssertionError with Helm's words when it refuses the values."""
     values = folder / "values.yaml"
-    values.write_text(yaml.safe_dump(release["values"]))
+    values.write_text(json.dumps(release["values"]))  # in YAML a bare `y` is a word to Python and true to Go
     command = [
         helm,
         "template",
