@@ -55,6 +55,8 @@ class Registry:
     #: "" (open), "token" (a bearer token is asked for), or "basic" (user and password).
     login: str = ""
     user: str = "site:secret"
+    #: The address in references leads on to this one, as the fronts of some makers do; only there a login is asked for.
+    behind: str = ""
 
     @property
     def host(self) -> str:
@@ -185,6 +187,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer(200, registry.files[path])
         elif not path.startswith("/v2/"):
             self._answer(404, b"")
+        elif registry.behind and self.headers["Host"] != registry.behind:
+            leads = path.rpartition("/")[0].endswith("manifests")
+            place = {"Location": f"http://{registry.behind}{path}"} if leads else {}
+            self._answer(307 if leads else 200, b"", place)
         elif self._allowed():
             self._api(path.removeprefix("/v2/"))
 

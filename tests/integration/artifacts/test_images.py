@@ -21,6 +21,7 @@ from skerry.mirror.build import Announced, Options, build
 from skerry.mirror.charts import Chart
 from skerry.mirror.plan import Artifact, ImageList, Need, Plan
 from skerry.mirror.reference import parse
+from skerry.mirror.registry import Repository
 from skerry.mirror.store import verify
 
 BOTH = {"amd64": {"x": b"amd64's" * 20_000 + os.urandom(120_000)}, "arm64": {"x": b"arm64's" + os.urandom(1000)}}
@@ -155,6 +156,17 @@ def test_logins_are_those_of_docker_login(
         (tmp_path / ".docker" / "config.json").write_text(json.dumps(auths))
     (outcome,) = build(tmp_path / "m", plan(f"{registry.host}/app:1"), options())
     assert outcome.state == "downloaded", outcome.detail
+
+
+def test_a_front_that_leads_to_another_registry_is_followed(tmp_path: Path, registry: Registry) -> None:
+    """docker.redpanda.com is one: a token would not go along over the redirect."""
+    registry.image("app", "1", {"amd64": {"x": b"x"}})
+    registry.behind = registry.host.replace("127.0.0.1", "localhost")
+    registry.login = "token"
+    name = parse(f"{registry.host}/app:1")
+    manifest = Repository(name.registry, name.repository, {}).manifest("1")
+    assert manifest.content["layers"]
+    assert ("GET", "/v2/app/manifests/1", "", "Bearer good") in registry.requests
 
 
 def test_a_registry_can_be_asked_by_way_of_a_cache(tmp_path: Path, registry: Registry) -> None:

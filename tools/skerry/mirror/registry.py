@@ -96,11 +96,20 @@ class Repository:
     def _ask(self, path: str, headers: dict[str, str], stream: bool) -> requests.Response:
         client = self._connected()
         # The client's own retries take minutes without a word; `_get` has ours.
-        ask = oras.provider.Registry.do_request.__wrapped__
-        response: requests.Response = ask(client, f"{self._base}/{path}", "GET", headers=dict(headers), stream=stream)
+        request = oras.provider.Registry.do_request.__wrapped__
+
+        def ask(url: str) -> requests.Response:
+            answer: requests.Response = request(client, url, "GET", headers=dict(headers), stream=stream)
+            return answer
+
+        response = ask(f"{self._base}/{path}")
         if response.status_code == 401 and getattr(client.auth, "token", None):
             client.auth.token = None  # it was good once, and has expired in a long download
-            response = ask(client, f"{self._base}/{path}", "GET", headers=dict(headers), stream=stream)
+            response = ask(f"{self._base}/{path}")
+        if response.status_code == 401 and response.history:
+            # A front that leads to another registry: tokens do not go along over a redirect.
+            client.auth.token = None
+            response = ask(response.url)
         return response
 
     @contextmanager
@@ -127,6 +136,8 @@ class Repository:
             yield response
 
     def _failed(self, what: str, reason: str) -> SkerryError:
+        if reason == "HTTP 429":
+            reason = "HTTP 429: too many requests; with docker login some registries allow more"
         return SkerryError(
             "MIRROR_013", f"{self.name}: {what} could not be had ({reason})",
             "check name, tag and network, then run the same command again: it carries on where it stopped; "
