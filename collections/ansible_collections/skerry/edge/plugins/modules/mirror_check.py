@@ -9,7 +9,7 @@ short_description: Make sure that a mirror has what the hosts need
 description:
   - Compares what M(skerry.edge.artifact) with C(state=described) was told in this run, for all hosts of the play, with
     a mirror's lock and files.
-  - One thing that is missing fails the task, and names all that are missing. Give the task C(run_once): its failure then
+  - One thing that is missing fails the task, and names all that are missing. With C(run_once) its failure
     ends the run for all hosts, and nothing changes on any.
   - Which images a chart runs is read from the list that C(skerry mirror build) put beside the chart, in addition to the
     images that roles declare.
