@@ -73,7 +73,7 @@ def test_the_chart_is_installed_and_its_job_is_complete(host, installed, support
     assert get(host, "secret hello")["data"]["password"] == "bm90LXRvLWJlLXNob3du"
     assert get(host, "deployment hello")["status"]["availableReplicas"] == 1
     assert get(host, "configmap beside")["metadata"]["labels"]["skerry.dev/owner"] == "hello"
-    support.ran(host, "Helm charts", "installed by k3s's Helm job")
+    support.ran(host, "helm_chart", "a chart installed by k3s's Helm job")
 
 
 def test_looking_costs_half_a_second_at_most(installed):
@@ -97,7 +97,7 @@ def test_an_upgrade_is_foretold_and_done(host, installed):
 
 
 def test_secret_values_are_kept_apart(host, installed):
-    changed = release("--diff", "-vvv", secret_values={"password": "another-one"})
+    changed = release("--diff", secret_values={"password": "another-one"})
     assert changed["changed"]
     assert "another-one" not in json.dumps(changed)
     assert get(host, "secret hello")["data"]["password"] == "YW5vdGhlci1vbmU="
@@ -109,7 +109,8 @@ def test_secret_values_are_kept_apart(host, installed):
 
 def test_what_is_made_once_is_not_made_again(host, installed):
     other = [{**WANTED["objects"][1], "stringData": {"password": "other"}}]
-    assert not release("--check", objects=[WANTED["objects"][0], *other])["changed"]
+    foretold = release("--check", "--diff", objects=[WANTED["objects"][0], *other])
+    assert not foretold["changed"], foretold["diff"]
     assert get(host, "secret once")["data"]["password"] == "bWFkZS1vbmNl"
 
 
@@ -148,7 +149,7 @@ def test_a_job_that_cannot_start_ends_at_the_deadline(host, support):
         host.run("k3s kubectl delete namespace never --wait=false")
         host.run("k3s kubectl -n kube-system delete job helm-install-never helm-delete-never --ignore-not-found")
         host.run("k3s kubectl -n kube-system delete configmap skerry-objects-never --ignore-not-found")
-    support.ran(host, "HelmChart objects", "accepted; a job without its image explained")
+    support.ran(host, "helm_chart", "HelmChart accepted; a job without its image explained")
 
 
 def test_an_uninstallation_leaves_data_until_it_is_asked_for(host, installed):

@@ -60,13 +60,14 @@ class Owned:
         noted = ((present or {}).get("metadata") or {}).get("annotations") or {}
         return ref["kind"] in KEPT or KEEP in noted
 
-    def remove_all(self, keep, deadline):
-        """Delete everything that the owner applied, the last one first."""
-        refs = [ref for ref in reversed(self.objects.remembered(self.owner)) if not (keep and self._stays(ref))]
+    def remove_all(self, keep, deadline, later=()):
+        """Delete everything that the owner applied, the last one first; what is needed ``later`` stays remembered."""
+        known = self.objects.remembered(self.owner)
+        refs = [ref for ref in reversed(known) if ref not in later and not (keep and self._stays(ref))]
         for ref in refs:
             self.objects.delete(ref)
         self.gone(refs, deadline)
-        self.objects.remember(self.owner, [])
+        self.objects.remember(self.owner, [ref for ref in known if ref in later])
 
     def purge(self, specs, deadline):
         """Delete what a purge names, and wait until it is gone."""

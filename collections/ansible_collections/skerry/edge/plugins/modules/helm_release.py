@@ -274,11 +274,18 @@ class Run:
         keep = self.params["keep_data"]
         if not keep:
             self.owned.purge(self.params["purge_before"], self.deadline)
-        self.owned.remove_all(keep, self.deadline)
+        # The job that uninstalls mounts what the job that installed did.
+        prefix = "values-" + self.params["name"] + "-"
+        known = self.objects.remembered(self.params["name"])
+        secret = [ref for ref in known if ref["namespace"] == SYSTEM and ref["name"].startswith(prefix)]
+        self.owned.remove_all(keep, self.deadline, secret)
         if self.check:
             self.objects.delete(self.release.reference)
         else:
             self.release.remove(self.deadline)
+        for ref in secret:
+            self.objects.delete(ref)
+        self.objects.remember(self.params["name"], [])
         if not keep:
             self.owned.purge(self.params["purge"], self.deadline)
             self.owned.remove_namespace(self.deadline)
