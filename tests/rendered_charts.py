@@ -18,7 +18,7 @@ Object = dict[str, Any]
 def archive(release: dict[str, Any]) -> Path:
     """The chart's archive in the default mirror; skips where it is not there."""
     chart, version = release["chart"], release["version"]
-    found = paths.mirror() / chart / version / "noarch" / f"{chart}-{version}.tgz"
+    found: Path = paths.mirror() / chart / version / "noarch" / f"{chart}-{version}.tgz"
     if not found.is_file():
         pytest.skip(f"chart {chart} {version} is not in the mirror {paths.mirror()}")
     return found

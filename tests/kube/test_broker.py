@@ -23,7 +23,7 @@ USER, PASSWORD = "kubernetes-controller", "made-up"
 @pytest.fixture
 def namespace(api_server: Cluster, request: pytest.FixtureRequest) -> str:
     """A namespace of the test's own."""
-    name = request.node.originalname.replace("_", "-")[:60].rstrip("-")
+    name: str = request.node.originalname.replace("_", "-")[:60].rstrip("-")
     answer = api_server.admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     assert answer.status in (200, 201), answer.message
     # Pods are refused until the namespace's service account is there.
