@@ -185,7 +185,7 @@ def test_required_collections_are_those_in_use() -> None:
     required = {item["name"] for item in read_yaml(ROOT / "collections" / "requirements.yml")["collections"]}
     used = set()
     for _, _, line in lines({".yml", ".j2"}, "roles", "playbooks", "molecule", "site.yml", "inventories"):
-        used |= set(re.findall(r"\b((?:community|ansible|kubernetes|containers)\.[a-z_]+)\.[a-z_0-9]+\b", line))
+        used |= set(re.findall(r"(?<![\w./-])((?:community|ansible|kubernetes|containers)\.[a-z_]+)\.[a-z_0-9]+\b", line))
     used -= {"ansible.builtin"}
     assert used <= required, f"used without being required: {used - required}"
     assert required <= used, f"required without being used: {required - used}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -49,10 +50,10 @@ def test_a_wrong_password_is_refused(live: Live) -> None:
 def test_recording_rules_have_values_of_the_real_host(live: Live) -> None:
     for name in ("host:cpu_busy:ratio", "host:memory_used:ratio", "host:filesystem_used:ratio"):
         expression = f'{name}{{host="well"}}'
-        found = until(lambda e=expression: live.prometheus.query(e), name)
+        found = until(functools.partial(live.prometheus.query, expression), name)
         assert all(0 <= float(row["value"][1]) <= 1 for row in found), found
     for name in ("host:network_received:bytes_rate", "certificate:remaining:seconds"):
-        assert until(lambda n=name: live.prometheus.query(n), name)
+        assert until(functools.partial(live.prometheus.query, name), name)
 
 
 def test_an_alert_arrives_in_slack_and_by_mail(live: Live, support: Any) -> None:
