@@ -184,8 +184,9 @@ def test_no_path_of_a_developers_machine_is_named() -> None:
 def test_required_collections_are_those_in_use() -> None:
     required = {item["name"] for item in read_yaml(ROOT / "collections" / "requirements.yml")["collections"]}
     used = set()
+    module = re.compile(r"(?<![\w./-])((?:community|ansible|kubernetes|containers)\.[a-z_]+)\.[a-z_0-9]+\b")
     for _, _, line in lines({".yml", ".j2"}, "roles", "playbooks", "molecule", "site.yml", "inventories"):
-        used |= set(re.findall(r"(?<![\w./-])((?:community|ansible|kubernetes|containers)\.[a-z_]+)\.[a-z_0-9]+\b", line))
+        used |= set(module.findall(line))
     used -= {"ansible.builtin"}
     assert used <= required, f"used without being required: {used - required}"
     assert required <= used, f"required without being used: {required - used}"
