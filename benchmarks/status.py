@@ -9,6 +9,7 @@ page by page and throws them away. Prints the ratio of the two.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import statistics
@@ -18,11 +19,12 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-
-from skerry.testing.kube import simulated
-from skerry.testing.kube.cluster import Cluster, Plan
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+simulated: Any = importlib.import_module("skerry.testing.kube.simulated")
+kube: Any = importlib.import_module("skerry.testing.kube.cluster")
 #: What is compared with: no decoding, no reduction, one connection.
 PLAIN = """
 import http.client, re, ssl, sys
@@ -68,7 +70,7 @@ def run(command: list[str]) -> Cost:
         return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output.read().decode())
 
 
-def fill(cluster: Cluster, nodes: int, pods: int) -> None:
+def fill(cluster: Any, nodes: int, pods: int) -> None:
     """Give a cluster its pods, spread over its nodes, and wait until they run."""
     cluster.admin.create_many([simulated.pod(number, f"node-{number % nodes:04d}") for number in range(pods)])
 
@@ -81,7 +83,7 @@ def fill(cluster: Cluster, nodes: int, pods: int) -> None:
 
 def measure(nodes: int, pods: int, runs: int) -> None:
     """Both ways on one cluster, turn by turn."""
-    with tempfile.TemporaryDirectory() as folder, Cluster(Plan(nodes=nodes)) as cluster:
+    with tempfile.TemporaryDirectory() as folder, kube.Cluster(kube.Plan(nodes=nodes)) as cluster:
         fill(cluster, nodes, pods)
         inventory = Path(folder) / "hosts.yml"
         inventory.write_text("skerry_servers: {hosts: {here: {ansible_connection: local}}}\n")
@@ -97,9 +99,10 @@ def measure(nodes: int, pods: int, runs: int) -> None:
         if seen != (nodes, pods) or told["partial"]:
             raise SystemExit(f"not all was read: {seen} of {(nodes, pods)}, partial: {told['partial']}")
     mine, his = (statistics.median(one.seconds for one in costs) for costs in (ours, theirs))
+    cpu = statistics.median(one.cpu for one in ours)
     size, read = int(theirs[-1].output) / 1e6, told["seconds"]
     print(
-        f"{nodes:>6,} {pods:>7,} {size:>6.1f} {his:>8.2f} {mine:>8.2f} {read:>8.2f} {mine / his:>6.2f}"
+        f"{nodes:>6,} {pods:>7,} {size:>6.1f} {his:>8.2f} {mine:>8.2f} {cpu:>6.2f} {read:>8.2f} {mine / his:>6.2f}"
         f" {max(one.memory for one in theirs) / 1e6:>8.0f} {max(one.memory for one in ours) / 1e6:>8.0f}",
         flush=True,
     )
@@ -110,7 +113,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["3:30", "1000:10000"], help="NODES:PODS of each cluster")
     parser.add_argument("--runs", type=int, default=3, help="runs of each, of which the median is shown")
     asked = parser.parse_args()
-    print(f"{'nodes':>6} {'pods':>7} {'MB':>6} {'plain s':>8} {'status s':>8} {'reading':>8} {'ratio':>6}"
+    print(f"{'nodes':>6} {'pods':>7} {'MB':>6} {'plain s':>8} {'status s':>8} {'cpu s':>6} {'reading':>8} {'ratio':>6}"
           f" {'plain MB':>8} {'ours MB':>8}")  # fmt: skip
     for size in asked.sizes:
         nodes, _, pods = size.partition(":")

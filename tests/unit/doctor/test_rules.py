@@ -59,7 +59,8 @@ def test_what_could_not_be_seen_breaks_no_rule(name: str) -> None:
     facts = spoilt(CASES[name][0])
     for host, look in facts.looks.items():
         for missing in look.report:
-            diagnose(without(facts, host, missing))
+            found = diagnose(without(facts, host, missing))
+            assert len(found) == len({(one.code, one.where, one.cause) for one in found})
 
 
 def test_hosts_alone_and_the_cluster_alone_are_enough() -> None:

@@ -287,7 +287,8 @@ def versions(facts: Facts) -> Iterator[Finding]:
             f"node {node.name} runs {node.version}, the API server {facts.api.version if facts.api else ''}: "
             + ("a kubelet may not be newer" if minor > server else "more than three minor releases behind"),
             "bring all hosts to one k3s_version: servers first, then agents", node.name,
-            facts.kubectl("get nodes -o wide"), 0.55, (), (),
+            facts.kubectl("get nodes -o wide"), 0.55, (f"kubelet {node.version}, API server {facts.api.version}",)
+            if facts.api else (), (),
         )  # fmt: skip
 
 
