@@ -22,8 +22,9 @@ from support_record import Support
 from skerry import paths
 from skerry.images.pause import pause_image
 from skerry.mirror import charts
-from skerry.mirror.lock import read
+from skerry.mirror.lock import read, write
 from skerry.mirror.reference import parse
+from skerry.mirror.store import add
 from skerry.sandbox import k3s_source
 
 pytestmark = [pytest.mark.hosts, pytest.mark.k3s, pytest.mark.timeout(1500)]
@@ -31,7 +32,9 @@ pytestmark = [pytest.mark.hosts, pytest.mark.k3s, pytest.mark.timeout(1500)]
 NAME, PREFIX = "skerry-airgap", "10.213.86"
 HOSTS = {"core": "11", "edge": "12"}
 #: What a site's own mirror of its distribution would have: packages are not Skerry's to carry.
-PACKAGES = "docker.io docker-cli crun libwasmedge0 wasmedge iptables apparmor ca-certificates prometheus-node-exporter"
+PACKAGES = (
+    "docker.io docker-cli crun libwasmedge0 wasmedge iptables ipset apparmor ca-certificates prometheus-node-exporter"
+)
 CUT = ["-s", f"{PREFIX}.0/24", "!", "-d", f"{PREFIX}.0/24", "-j", "DROP"]
 APP, TOOL = "registry.example.com/team/app:1", "registry.example.com/team/tool:1"
 PAUSE = "docker.io/rancher/mirrored-pause:3.6"
@@ -181,7 +184,7 @@ def test_a_site_without_internet_comes_up_from_the_mirror(site: Site, support: S
     seconds = time.monotonic() - start
     assert done.returncode == 0, done.stdout[-6000:]
     outside = dropped() - before
-    print(f"site.yml {seconds:.0f} s; {outside} packets to outside addresses")
+    print(f"site.yml {seconds:.0f} s; {outside} packets to outside addresses", flush=True)
     assert len(site.registry.requests) == asked  # nor did the controller ask
     assert outside == 0
     on("core", f"k3s kubectl run app --image={APP} --overrides='{{\"spec\": {{\"nodeName\": \"edge\"}}}}'")
@@ -206,6 +209,35 @@ def test_an_image_that_the_mirror_lacks_stops_the_run_before_the_first_change(si
         assert f"image {forgotten} (amd64)" in done.stdout
         assert {host: counts["changed"] for host, counts in recap(done).items()} == dict.fromkeys(HOSTS, 0)
     assert "example.org/new" not in on("core", "k3s kubectl get nodes --show-labels")
+
+
+def test_an_image_is_imported_by_a_node_that_runs_and_by_digest(site: Site) -> None:
+    """Both what is new and what was replaced; an index of several architectures of which the archive has one."""
+    other = "registry.example.com/team/other"
+    digest = site.registry.image("team/other", "1", {"amd64": {"x": b"first"}, "arm64": {"x": b"first"}})
+    inventory = site.inventory("more", images_k3s=[APP, f"{other}:1", f"{other}@{digest}"])
+    site.build(inventory, site.mirror)
+    done = run(inventory, "--tags", "images_install")
+    assert done.returncode == 0, done.stdout[-6000:]
+    for host in HOSTS:
+        listed = on(host, "k3s ctr -n k8s.io images ls -q").split()
+        assert {f"{other}:1", f"{other}@{digest}"} <= set(listed)
+    before = on("edge", f"k3s crictl inspecti -q {other}:1 | grep '\"id\"'")
+
+    site.registry.image("team/other", "1", {"amd64": {"x": b"newer"}, "arm64": {"x": b"newer"}})  # of the same size
+    place = parse(f"{other}:1").place("amd64")
+    (site.mirror / place).unlink()
+    entries = [entry for entry in read(site.mirror).artifacts if entry.path != place]
+    write(site.mirror, entries)
+    site.build(inventory, site.mirror)
+    assert run(inventory, "--tags", "images_install").returncode == 0
+    assert on("edge", f"k3s crictl inspecti -q {other}:1 | grep '\"id\"'") != before
+    pins = on("edge", f"k3s ctr -n k8s.io images ls name=={other}:1")
+    assert "io.cri-containerd.pinned=pinned" in pins
+
+    done = run(site.inventory("site"), "--tags", "images_install")  # no longer wanted
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert "team+other" not in on("edge", "ls /var/lib/rancher/k3s/agent/images")
 
 
 CHART = """
@@ -251,3 +283,35 @@ def test_an_image_added_to_a_chart_is_in_the_mirror_or_stops_the_run(site: Site)
     assert "lacks 1 of" in done.stdout
     assert {host: counts["changed"] for host, counts in recap(done).items()} == dict.fromkeys(HOSTS, 0)
     assert "cert-manager" not in on("core", "k3s kubectl get namespaces")
+
+
+def test_a_chart_is_installed_from_the_mirror(site: Site, support: Support) -> None:
+    """By k3s's own Helm job, whose image is made by hand and lies in the default mirror of those who have it."""
+    helm_job = next((entry for entry in read(paths.mirror()).artifacts if "rancher+klipper-helm" in entry.file), None)
+    if helm_job is None:
+        pytest.skip(f"the mirror {paths.mirror()} has no image of the Helm job (rancher/klipper-helm)")
+    name = f"docker.io/rancher/klipper-helm:{helm_job.version}"
+    site.registry.image_of_archive("rancher/klipper-helm", helm_job.version, paths.mirror() / helm_job.path)
+    inventory = site.inventory("helm", images_k3s=[APP, name])
+    site.build(inventory, site.mirror)
+    archive = site.folder / "app.tgz"
+    archive.write_bytes(chart("app", "1.0.0", {}, {"app.yaml": CHART.replace("quay.io/team/app:1", APP)}))
+    add(site.mirror, archive, "app", "1.0.0", "noarch", "app-1.0.0.tgz")
+    assert run(inventory, "--tags", "images_install").returncode == 0
+    play = site.folder / "chart.yml"
+    variables = {
+        "helm_chart_name": "app", "helm_chart_namespace": "app", "helm_chart_chart": "app",
+        "helm_chart_version": "1.0.0", "helm_chart_ready": [{"kind": "Deployment", "name": "app"}],
+        "helm_chart_timeout": 240,
+    }  # fmt: skip
+    task = {"name": "Install", "ansible.builtin.include_role": {"name": "helm_chart"}, "vars": variables}
+    play.write_text(yaml.safe_dump([{"name": "Chart", "hosts": "core", "gather_facts": False, "tasks": [task]}]))
+    before = dropped()
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_ROLES_PATH": str(ROOT / "roles")}
+    done = subprocess.run(
+        ["ansible-playbook", str(play), "-i", str(inventory)],
+        capture_output=True, text=True, env=environment, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert dropped() == before
+    support("air-gapped site", "Debian 13", "amd64", "ran here", "a chart from the mirror, by k3s's Helm job")
