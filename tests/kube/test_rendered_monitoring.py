@@ -104,7 +104,7 @@ def test_the_node_exporter_is_on_every_node_and_finds_the_facts(objects: Objects
     assert "--web.listen-address=[$(HOST_IP)]:9101" in container["args"]
     service = one(objects("everything"), "Service", "prometheus-prometheus-node-exporter")
     assert service["metadata"]["annotations"]["prometheus.io/scrape"] == "false", "it has a job of its own"
-    assert service["metadata"]["labels"]["app.kubernetes.io/name"] == "prometheus-node-exporter", "which finds it by that"
+    assert service["metadata"]["labels"]["app.kubernetes.io/name"] == "prometheus-node-exporter", "known by that"
 
 
 def test_secrets_are_files(objects: Objects) -> None:

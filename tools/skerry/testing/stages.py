@@ -124,7 +124,7 @@ def _kubernetes(mine: dict[str, str]) -> list[Stage]:
     needs = (Need.KUBERNETES,)
     build = _tool("-m", "skerry.testing.kube", "build")
     tests = _pytest("kubernetes", "tests/kube", 900, "--timeout=300", needs=needs, requires=(KUBERNETES_BUILD,),
-                    environment=mine)
+                    wants=(Need.MONITORING,), environment=mine)
     return [Stage(KUBERNETES_BUILD, (build,), 1800, needs=needs, together=True), tests]
 
 
