@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
+import sys
 import time
 
 import pytest
+
+from skerry import paths
+from skerry.images import write_image
+
+sys.path.insert(0, str(paths.root() / "collections"))
+from ansible_collections.skerry.edge.plugins.module_utils.wasm_runtimes import (
+    OUTPUT,
+    SPEAKING_MODULE,
+)
 
 SERVER = "cloud-1"
 SPACE = "skerry-workloads"
@@ -48,6 +59,27 @@ def test_a_root_pod_is_refused_and_a_modest_one_runs(host, support):
     with_pod(host, "modest", SPACE)
     kubectl(host, f"-n {SPACE} delete pod modest --wait=false")
     support.ran(host, "security baseline", "root pod refused, restricted pod ran")
+
+
+def test_a_wasm_module_runs_there_as_nobody(host, tmp_path):
+    if "crun-wasm" not in kubectl(host, "get runtimeclasses -o name")[1]:
+        pytest.skip("no host of this cluster proved the handler crun-wasm")
+    image = "docker.io/skerry/probe:1"
+    write_image(tmp_path / "probe.tar", image, {"/probe.wasm": SPEAKING_MODULE}, ["/probe.wasm"])
+    text = base64.b64encode((tmp_path / "probe.tar").read_bytes()).decode()
+    host.check_output(f"echo {text} | base64 -d | k3s ctr --namespace k8s.io images import -")
+    item = pod("wasm", SPACE)
+    item["metadata"]["annotations"] = {"module.wasm.image/variant": "compat"}
+    item["spec"].update(runtimeClassName="crun-wasm", restartPolicy="Never")
+    item["spec"]["containers"][0].update(image=image)
+    try:
+        code, said = kubectl(host, "create -f -", item)
+        assert code == 0, said
+        done = f"-n {SPACE} wait --for=jsonpath={{.status.phase}}=Succeeded pod/wasm --timeout=60s"
+        assert kubectl(host, done)[0] == 0, kubectl(host, f"-n {SPACE} describe pod wasm")[1]
+        assert OUTPUT.strip() in kubectl(host, f"-n {SPACE} logs wasm")[1]
+    finally:
+        kubectl(host, f"-n {SPACE} delete pod wasm --wait=false")
 
 
 def with_pod(host, name, space):
