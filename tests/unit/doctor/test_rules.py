@@ -104,6 +104,7 @@ def test_every_code_has_a_case_or_is_a_variant() -> None:
         "CLUSTER_253",
         "CLUSTER_254",
         "CLUSTER_255",
+        "CLUSTER_258",
         "STORAGE_205",
         "STORAGE_213",
         "STORAGE_214",

@@ -6,19 +6,21 @@ import re
 from collections.abc import Iterator
 
 from skerry.doctor.facts import Facts
-from skerry.doctor.findings import Finding, short
+from skerry.doctor.findings import Finding, Known, meaning, short
 from skerry.status.model import Pod, Workload
 
-#: (its own words at the end, code, cause, remedy).
+#: A broker's own words at its end.
 _WORDS = (
-    (r"[Aa]sync I/O|aio-max-nr|io_setup", "BROKER_205", "the node has no asynchronous I/O left",
-     "raise fs.aio-max-nr to 1048576 there (the role host_tuning does it)"),
-    (r"sse4_2|SSE4\.2|Illegal instruction", "BROKER_204", "the node's processor lacks SSE4.2",
-     "move it to another node with redpanda's nodeSelector"),
-    (r"insufficient physical memory|could not allocate|std::bad_alloc|Failed to allocate", "BROKER_206",
-     "it has too little memory", "give it more (redpanda_memory), or a larger node"),
-    (r"[Nn]o space left|disk.*full", "STORAGE_219", "its disk is full", "enlarge its volume, or shorten the retention"),
+    Known("BROKER_205", r"[Aa]sync I/O|aio-max-nr|io_setup", "the node has no asynchronous I/O left",
+          "raise fs.aio-max-nr to 1048576 there (the role host_tuning does it)"),
+    Known("BROKER_204", r"sse4_2|SSE4\.2|Illegal instruction", "the node's processor lacks SSE4.2",
+          "move it to another node with redpanda's nodeSelector"),
+    Known("BROKER_206", r"insufficient physical memory|could not allocate|std::bad_alloc|Failed to allocate",
+          "it has too little memory", "give it more (redpanda_memory), or a larger node"),
+    Known("STORAGE_219", r"[Nn]o space left|disk.*full", "its disk is full",
+          "enlarge its volume, or shorten the retention"),
 )  # fmt: skip
+_UNKNOWN = Known("", "", "", "")
 
 
 def _brokers(facts: Facts) -> list[Workload]:
@@ -50,14 +52,17 @@ def running(facts: Facts) -> Iterator[Finding]:
             continue
         none = one.ready == 0
         said = [f"pod {pod.name}: {pod.status}" + (f" on {pod.node}" if pod.node else "") for pod in pods[:3]]
-        yield Finding(
-            "BROKER_201" if none else "BROKER_202",
-            f"the broker {name} does not run" if none
-            else f"{one.desired - one.ready} of {one.desired} brokers of {name} do not run",
+        rest = (
             "see what its pods lack and what they said last", name,
             facts.kubectl(f"-n {one.namespace} get statefulset,pods -o wide"), 0.82 if none else 0.7,
             (f"{one.ready}/{one.desired} ready", *said), (("BROKER_207", name),),
         )  # fmt: skip
+        lost = one.desired - one.ready
+        yield (
+            Finding("BROKER_201", f"the broker {name} does not run", *rest)
+            if none
+            else Finding("BROKER_202", f"{lost} of {one.desired} brokers of {name} do not run", *rest)
+        )
 
 
 def words(facts: Facts) -> Iterator[Finding]:
@@ -66,14 +71,14 @@ def words(facts: Facts) -> Iterator[Finding]:
         for pod in _pods(facts, one):
             containers = pod.trouble.containers if pod.trouble else ()
             text = " ".join(f"{found.message} {found.last_reason}" for found in containers)
-            for pattern, code, cause, remedy in _WORDS:
-                if re.search(pattern, text):
-                    name = f"{pod.namespace}/{pod.name}"
-                    yield Finding(
-                        code, f"broker {name} ends: {cause}", remedy, name,
-                        facts.kubectl(f"-n {pod.namespace} logs {pod.name} -c redpanda --previous --tail 30"), 0.9,
-                        (short(text),), facts.after(pod),
-                    )  # fmt: skip
+            known = meaning(_WORDS, text, _UNKNOWN)
+            if known is not _UNKNOWN:
+                name = f"{pod.namespace}/{pod.name}"
+                yield Finding(
+                    known.code, f"broker {name} ends: {known.cause}", known.remedy, name,
+                    facts.kubectl(f"-n {pod.namespace} logs {pod.name} -c redpanda --previous --tail 30"), 0.9,
+                    (short(text),), facts.after(pod),
+                )  # fmt: skip
 
 
 def reached(facts: Facts) -> Iterator[Finding]:

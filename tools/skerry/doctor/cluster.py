@@ -6,17 +6,21 @@ import re
 from collections.abc import Iterator
 
 from skerry.doctor.facts import OF_WORKLOADS, Facts
-from skerry.doctor.findings import Finding, short, some
+from skerry.doctor.findings import Finding, Known, meaning, short, some
 from skerry.status.model import Pod
 
-_PRESSURE = {"MemoryPressure": "CLUSTER_231", "DiskPressure": "STORAGE_204", "PIDPressure": "CLUSTER_232",
-             "NetworkUnavailable": "CLUSTER_233"}  # fmt: skip
-_REMEDY = {
-    "CLUSTER_231": "move pods away (kubectl drain), give them limits, or give the host more memory",
-    "STORAGE_204": "make room on the node's disk: old images (k3s crictl rmi --prune), logs",
-    "CLUSTER_232": "find what makes so many processes; raise kernel.pid_max",
-    "CLUSTER_233": "look at flannel's words in k3s's journal on that host",
-}
+#: Conditions of a node that should not be.
+_PRESSURE = (
+    Known("CLUSTER_231", "MemoryPressure", "it is short of memory",
+          "move pods away (kubectl drain), give them limits, or give the host more memory"),
+    Known("STORAGE_204", "DiskPressure", "its disk is nearly full",
+          "make room on the node's disk: old images (k3s crictl rmi --prune), logs"),
+    Known("CLUSTER_232", "PIDPressure", "it has nearly no process numbers left",
+          "find what makes so many processes; raise kernel.pid_max"),
+    Known("CLUSTER_233", "NetworkUnavailable", "its network is not set up",
+          "look at flannel's words in k3s's journal on that host"),
+)  # fmt: skip
+_ILL = Known("CLUSTER_258", "", "it reports trouble", "look at what the node says of itself")
 
 
 def nodes(facts: Facts) -> Iterator[Finding]:
@@ -36,11 +40,11 @@ def nodes(facts: Facts) -> Iterator[Finding]:
                 facts.after_node(node.name),
             )  # fmt: skip
         for name in node.trouble:
-            code = _PRESSURE.get(name, "CLUSTER_234")
+            known = meaning(_PRESSURE, name, _ILL)
             one = node.conditions[name]
             yield Finding(
-                code, f"node {node.name} has {name}: {short(one.message, 120)}",
-                _REMEDY.get(code, "look at what the node says of itself"), node.name, describe,
+                known.code, f"node {node.name} has {name}: {short(one.message, 120) or known.cause}",
+                known.remedy, node.name, describe,
                 0.88 if node.ready == "True" else 0.65, (f"{one.reason}: {short(one.message)}",),
                 (("CLUSTER_236", "*"), ("CLUSTER_235", "*"), ("RUNTIME_213", node.name)),
             )  # fmt: skip
@@ -69,40 +73,41 @@ def evicted(facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-#: (words of the scheduler, code, cause, remedy), most telling first.
+#: Words of the scheduler, most telling first.
 _SCHEDULING = (
-    (r"no nodes available", "CLUSTER_237", "there is no node at all", "see why the nodes are gone"),
-    (r"unbound immediate PersistentVolumeClaims|persistentvolumeclaim \S+ not found|didn't find available persistent",
-     "STORAGE_205", "its volume is not there", "look at its PersistentVolumeClaims"),
-    (r"node affinity|node selector", "CLUSTER_239", "no node has the labels that it asks for",
-     "correct its nodeSelector, or label a node (k3s_node_labels)"),
-    (r"Insufficient (?P<what>\S+)|Too many pods", "CLUSTER_235", "the nodes have no room for what it asks",
-     "lower its requests, remove other pods, or add a node"),
-    (r"untolerated taint|were unschedulable", "CLUSTER_236", "every node that fits keeps it off (taint or cordon)",
-     "give it a toleration, or take the taint away (kubectl uncordon; k3s_node_taints)"),
+    Known("CLUSTER_237", r"no nodes available", "there is no node at all", "see why the nodes are gone"),
+    Known("STORAGE_205", r"unbound immediate Persistent|persistentvolumeclaim \S+ not found|find available persistent",
+          "its volume is not there", "look at its PersistentVolumeClaims"),
+    Known("CLUSTER_239", r"node affinity|node selector", "no node has the labels that it asks for",
+          "correct its nodeSelector, or label a node (k3s_node_labels)"),
+    Known("CLUSTER_235", r"Insufficient (?P<what>\S+)|Too many pods", "the nodes have no room for what it asks",
+          "lower its requests, remove other pods, or add a node"),
+    Known("CLUSTER_236", r"untolerated taint|were unschedulable", "every node that fits keeps it off (taint or cordon)",
+          "give it a toleration, or take the taint away (kubectl uncordon; k3s_node_taints)"),
 )  # fmt: skip
+_REFUSED = Known("CLUSTER_234", "", "the scheduler refuses", "see what it says")
 
 
 def scheduling(facts: Facts) -> Iterator[Finding]:
     """Pods that get no node."""
-    groups: dict[str, list[Pod]] = {}
+    groups: dict[Known, list[Pod]] = {}
     unseen: list[Pod] = []
     for pod in facts.ill_pods():
         if pod.phase != "Pending" or pod.node or not pod.trouble:
             continue
         if pod.trouble.scheduling:
-            groups.setdefault(_verdict(pod.trouble.scheduling)[0], []).append(pod)
+            groups.setdefault(meaning(_SCHEDULING, pod.trouble.scheduling, _REFUSED), []).append(pod)
         elif facts.now - pod.trouble.created > 20:
             unseen.append(pod)
-    for code, pods in groups.items():
+    for known, pods in groups.items():
         pod = pods[0]
         said = pod.trouble.scheduling if pod.trouble else ""
-        _, cause, remedy = _verdict(said)
         names = some((f"{one.namespace}/{one.name}" for one in pods), 2)
         labels = [f"{key}={value}" for key, value in (pod.trouble.selector if pod.trouble else {}).items()]
-        wanted = f" ({some(labels)})" if code == "CLUSTER_239" and labels else ""
+        wanted = f" ({some(labels)})" if known.code == "CLUSTER_239" and labels else ""
         yield Finding(
-            code, f"{names} cannot be placed: {cause}{wanted}", remedy, f"{pod.namespace}/{pod.name}",
+            known.code, f"{names} cannot be placed: {known.cause}{wanted}", known.remedy,
+            f"{pod.namespace}/{pod.name}",
             facts.kubectl(f"-n {pod.namespace} describe pod {pod.name}"), 0.86, (short(said),),
             facts.after(*pods),
         )  # fmt: skip
@@ -116,26 +121,21 @@ def scheduling(facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _verdict(said: str) -> tuple[str, str, str]:
-    for pattern, code, cause, remedy in _SCHEDULING:
-        if re.search(pattern, said):
-            return code, cause, remedy
-    return "CLUSTER_234", "the scheduler refuses", "see what it says"
-
-
-#: (words of a refusal, code, cause, remedy).
+#: Words of a refusal.
 _REFUSALS = (
-    (r"exceeded quota", "CLUSTER_250", "the namespace's quota is used up", "raise the ResourceQuota, or remove pods"),
-    (r"violates PodSecurity", "CLUSTER_251", "the namespace's Pod Security level forbids such pods",
-     "make the pods obey it (runAsNonRoot, no privilege escalation, seccompProfile), or put them elsewhere"),
-    (r"(?:maximum|minimum) \S+ usage per|LimitRange|limits? to requests? ratio", "CLUSTER_252",
-     "the namespace's LimitRange forbids such pods", "set requests and limits within it"),
-    (r"failed calling webhook|webhook.*(?:refused|timeout|no endpoints)", "CLUSTER_241",
-     "a webhook that must agree does not answer", "see to the webhook's own pods"),
-    (r"denied the request", "CLUSTER_253", "an admission webhook forbids them", "see what it says"),
-    (r"serviceaccount \"?\S+\"? not found|error looking up service account", "CLUSTER_254",
-     "their ServiceAccount is not there", "create it"),
+    Known("CLUSTER_250", r"exceeded quota", "the namespace's quota is used up",
+          "raise the ResourceQuota, or remove pods"),
+    Known("CLUSTER_251", r"violates PodSecurity", "the namespace's Pod Security level forbids such pods",
+          "make the pods obey it (runAsNonRoot, no privilege escalation, seccompProfile), or put them elsewhere"),
+    Known("CLUSTER_252", r"(?:maximum|minimum) \S+ usage per|LimitRange|limits? to requests? ratio",
+          "the namespace's LimitRange forbids such pods", "set requests and limits within it"),
+    Known("CLUSTER_241", r"failed calling webhook|webhook.*(?:refused|timeout|no endpoints)",
+          "a webhook that must agree does not answer", "see to the webhook's own pods"),
+    Known("CLUSTER_253", r"denied the request", "an admission webhook forbids them", "see what it says"),
+    Known("CLUSTER_254", r"serviceaccount \"?\S+\"? not found|error looking up service account",
+          "their ServiceAccount is not there", "create it"),
 )  # fmt: skip
+_UNNAMED = Known("CLUSTER_255", "", "the API server refuses its pods", "see what it says")
 
 
 def refused(facts: Facts) -> Iterator[Finding]:
@@ -151,14 +151,11 @@ def refused(facts: Facts) -> Iterator[Finding]:
         if owner or event.fields["kind"] == "Job":
             said.setdefault(owner or (event.namespace, about), event.fields["message"])
     for (namespace, name), words in said.items():
-        code, cause, remedy = next(
-            ((code, cause, remedy) for pattern, code, cause, remedy in _REFUSALS if re.search(pattern, words)),
-            ("CLUSTER_255", "the API server refuses its pods", "see what it says"),
-        )
+        known = meaning(_REFUSALS, words, _UNNAMED)
         hook = re.search(r"webhook \"([^\"]+)\"", words)
         yield Finding(
-            code, f"{namespace}/{name} gets no pods: {cause}" + (f" ({hook[1]})" if hook else ""), remedy,
-            f"{namespace}/{name}" if code != "CLUSTER_241" or not hook else hook[1],
+            known.code, f"{namespace}/{name} gets no pods: {known.cause}" + (f" ({hook[1]})" if hook else ""),
+            known.remedy, f"{namespace}/{name}" if known.code != "CLUSTER_241" or not hook else hook[1],
             facts.kubectl(f"-n {namespace} get events --field-selector reason=FailedCreate"), 0.9, (short(words),),
             tuple((follow, f"{namespace}/{name}") for follow in OF_WORKLOADS),
         )  # fmt: skip

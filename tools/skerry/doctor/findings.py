@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from skerry.doctor.facts import Facts
 
@@ -44,6 +45,20 @@ class Finding:
             "evidence": list(self.evidence), "confirm": self.confirm, "remedy": self.remedy,
             "follows": [one.as_dict() for one in self.follows],
         }  # fmt: skip
+
+
+class Known(NamedTuple):
+    """Words that have one meaning: the code, the pattern, what it means, what to do."""
+
+    code: str
+    pattern: str
+    cause: str
+    remedy: str
+
+
+def meaning(table: Sequence[Known], text: str, otherwise: Known) -> Known:
+    """The first entry of a table whose pattern is in ``text``."""
+    return next((one for one in table if re.search(one.pattern, text)), otherwise)
 
 
 Rule = Callable[[Facts], Iterator[Finding]]

@@ -56,13 +56,14 @@ def _stopped(facts: Facts, look: Look, name: str, unit: dict[str, str]) -> Findi
         words, remedy = "has failed", f"look at its journal, then systemctl restart {name}"
     else:
         words, remedy = "does not come up", "look at its journal for the reason"
-    code = "CLUSTER_204" if name == "k3s" else "CLUSTER_205"
     likelihood = 0.95 if unit.get("ActiveState") == "inactive" else 0.8
-    return Finding(
-        code, f"{name} on host {look.name} {words}", remedy, look.name,
-        facts.on(look.name, f"systemctl status {name} --no-pager"), likelihood, tuple(evidence),
+    rest = (
+        remedy, look.name, facts.on(look.name, f"systemctl status {name} --no-pager"), likelihood, tuple(evidence),
         _follow(facts, look, name),
     )  # fmt: skip
+    if name == "k3s":
+        return Finding("CLUSTER_204", f"k3s on host {look.name} {words}", *rest)
+    return Finding("CLUSTER_205", f"k3s-agent on host {look.name} {words}", *rest)
 
 
 def known_words(facts: Facts) -> Iterator[Finding]:
@@ -216,15 +217,19 @@ def health(facts: Facts) -> Iterator[Finding]:
         if api and api.get("status") != 200:
             failed = api.get("failed") or []
             stored = any(name.startswith("etcd") for name in failed)
-            yield Finding(
-                "STORAGE_206" if stored else "CLUSTER_222",
-                f"the API server of host {look.name} is up and not ready: {some(failed) or api.get('error')}",
-                "look at the datastore: disk, etcd's members (k3s etcd-snapshot ls)" if stored
-                else "look at the server's journal; a restart that just happened needs half a minute",
-                look.name, facts.on(look.name, "k3s kubectl get --raw /readyz?verbose"), 0.75,
+            remedy = "look at the server's journal; a restart that just happened needs half a minute"
+            if stored:
+                remedy = "look at the datastore: its disk, etcd's members (k3s etcd-snapshot ls)"
+            rest = (
+                remedy, look.name, facts.on(look.name, "k3s kubectl get --raw /readyz?verbose"), 0.75,
                 (f"/readyz: {api.get('status')} {some(failed)} {api.get('error', '')}".strip(),),
                 (("CLUSTER_221", "*"),),
             )  # fmt: skip
+            if stored:
+                yield Finding("STORAGE_206", f"the datastore of host {look.name} does not answer its API server", *rest)
+            else:
+                said = some(failed) or api.get("error")
+                yield Finding("CLUSTER_222", f"the API server of host {look.name} is up and not ready: {said}", *rest)
         kubelet, containerd = look.part("kubelet"), look.part("containerd")
         if containerd and not containerd.get("answers"):
             yield Finding(

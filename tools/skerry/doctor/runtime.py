@@ -9,6 +9,8 @@ from skerry.doctor.facts import Facts
 from skerry.doctor.findings import Finding, short, some
 from skerry.status.model import Container, Pod
 
+#: Fields of a finding after its cause.
+Rest = tuple[str, str, str, float, tuple[str, ...], tuple[tuple[str, str], ...]]
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError",
           "RegistryUnavailable")  # fmt: skip
 #: (words in a pull's failure, what they mean, what to do).
@@ -44,30 +46,35 @@ def handlers(facts: Facts) -> Iterator[Finding]:
             used = [pod for pod in facts.ill_pods() if _uses(facts, pod, name, facts.node_of(look))]
             gone = "no such file" in str(one.get("says")) or not one.get("program")
             told.add(path)
-            yield Finding(
-                "RUNTIME_202" if gone else "RUNTIME_201",
-                f"{path}, which containerd's handler {name} starts on host {look.name}, "
-                + ("is not there" if gone else f"does not run: {short(str(one.get('says')), 90)}"),
+            what = f"{path}, which containerd's handler {name} starts on host {look.name},"
+            rest = (
                 f"skerry provision --limit {look.name} --tags wasm_runtime_install puts it back",
                 look.name, facts.on(look.name, f"{path} --version"), 0.95 if used or name in proved else 0.9,
                 (f"handler {name}: {one.get('says')}",
                  *(f"pod {pod.namespace}/{pod.name} wants it" for pod in used[:2])),
-                _sandbox(facts, look.name),
+                _sandbox(look.name),
             )  # fmt: skip
+            yield _program(what, gone, str(one.get("says")), rest)
         for name, one in look.part("programs").items():
             if not one.get("starts") and one.get("path") not in told:
                 gone = one.get("says") == "no such file"
-                yield Finding(
-                    "RUNTIME_202" if gone else "RUNTIME_201",
-                    f"the runtime {name} of host {look.name}, proved when it was provisioned, "
-                    + ("is gone" if gone else f"does not run any more: {short(str(one.get('says')), 90)}"),
+                what = f"the runtime {name} of host {look.name}, proved when it was provisioned,"
+                rest = (
                     f"skerry provision --limit {look.name} --tags wasm_runtime_install puts it back",
                     look.name, facts.on(look.name, f"{one['path']} --version"), 0.93,
-                    (f"{one['path']}: {one.get('says')}",), _sandbox(facts, look.name),
+                    (f"{one['path']}: {one.get('says')}",), _sandbox(look.name),
                 )  # fmt: skip
+                yield _program(what, gone, str(one.get("says")), rest)
 
 
-def _sandbox(facts: Facts, host: str) -> tuple[tuple[str, str], ...]:
+def _program(what: str, gone: bool, says: str, rest: Rest) -> Finding:
+    """A program that is gone, or is there and does not run."""
+    if gone:
+        return Finding("RUNTIME_202", f"{what} is not there", *rest)
+    return Finding("RUNTIME_201", f"{what} does not run: {short(says, 90)}", *rest)
+
+
+def _sandbox(host: str) -> tuple[tuple[str, str], ...]:
     """What follows from a runtime that cannot start containers."""
     return (("RUNTIME_205", host), ("RUNTIME_203", host), ("RUNTIME_212", "*"), ("RUNTIME_209", "*"))
 
@@ -214,7 +221,7 @@ def ending(facts: Facts) -> Iterator[Finding]:
             code = one.last_exit_code
             illegal = code == 132
             yield Finding(
-                "BROKER_204" if illegal and "redpanda" in pod.name else "RUNTIME_209",
+                "RUNTIME_209",
                 f"container {one.name} of pod {name} ends again and again with exit code {code}"
                 + (": the processor lacks instructions that it uses (SSE4.2 for Redpanda)" if illegal else ""),
                 "look at what it said last" if not illegal else "move it to a node whose processor has them",

@@ -6,22 +6,24 @@ import re
 from collections.abc import Iterator
 
 from skerry.doctor.facts import Facts
-from skerry.doctor.findings import Finding, short, some
+from skerry.doctor.findings import Finding, Known, meaning, short, some
 from skerry.status.model import Thing, Workload
 
 _NFS = re.compile(r".*nfs-server-provisioner|csi-nfs-(controller|node)|nfs-.*")
-#: (words of a failed mount, code, cause, remedy).
+#: Words of a failed mount.
 _MOUNTS = (
-    (r"bad option|need a /sbin/mount\.|helper program", "STORAGE_212", "the node has no NFS client",
-     "install nfs-common there (the role nfs_provisioner does it on every node)"),
-    (r"unknown filesystem type|No such device|protocol not supported", "STORAGE_213", "the node's kernel has no NFS",
-     "install the kernel's extra modules, or use another storage class there"),
-    (r"timed out|Connection refused|No route to host|not responding", "STORAGE_214", "its server does not answer",
-     "see to the storage server"),
-    (r"access denied|Permission denied", "STORAGE_215", "its server refuses the node",
-     "see to the server's exports"),
-    (r"not found", "STORAGE_216", "what it names is not there", "create the Secret, ConfigMap or volume that it names"),
+    Known("STORAGE_212", r"bad option|need a /sbin/mount\.|helper program", "the node has no NFS client",
+          "install nfs-common there (the role nfs_provisioner does it on every node)"),
+    Known("STORAGE_213", r"unknown filesystem type|No such device|protocol not supported",
+          "the node's kernel has no NFS", "install the kernel's extra modules, or use another storage class there"),
+    Known("STORAGE_214", r"timed out|Connection refused|No route to host|not responding", "its server does not answer",
+          "see to the storage server"),
+    Known("STORAGE_215", r"access denied|Permission denied", "its server refuses the node",
+          "see to the server's exports"),
+    Known("STORAGE_216", r"not found", "what it names is not there",
+          "create the Secret, ConfigMap or volume that it names"),
 )  # fmt: skip
+_MOUNT = Known("STORAGE_218", "", "the mount fails", "see what it says")
 
 
 def _provisioner(facts: Facts, name: str) -> Workload | None:
@@ -57,14 +59,14 @@ def _pending(facts: Facts, one: Thing, wanted: str | None, chosen: Thing | None,
     if chosen is None and wanted == "":
         return  # bound by hand to a volume that somebody makes
     if chosen is None:
-        yield Finding(
-            "STORAGE_208" if wanted is None else "STORAGE_207",
-            f"claim {name} stays Pending: "
-            + ("it names no storage class and none is the default" if wanted is None
-               else f"there is no storage class {wanted}"),
+        rest = (
             f"name one of: {some(names) or 'none is there'}; local-path comes with k3s, nfs with nfs_provisioner",
             name, describe, 0.93, (f"storage classes: {some(names) or 'none'}",), follows,
         )  # fmt: skip
+        if wanted is None:
+            yield Finding("STORAGE_208", f"claim {name} names no storage class, and none is the default", *rest)
+        else:
+            yield Finding("STORAGE_207", f"claim {name} stays Pending: there is no storage class {wanted}", *rest)
         return
     waits = chosen.fields["binding"] == "WaitForFirstConsumer"
     if waits and not users:
@@ -141,16 +143,14 @@ def mounts(facts: Facts) -> Iterator[Finding]:
         if pod is None:
             continue
         words = event.fields["message"]
-        code, cause, remedy = next(
-            ((code, cause, remedy) for pattern, code, cause, remedy in _MOUNTS if re.search(pattern, words)),
-            ("STORAGE_218", "the mount fails", "see what it says"),
-        )
-        if (code, pod.node) in told:
+        known = meaning(_MOUNTS, words, _MOUNT)
+        if (known.code, pod.node) in told:
             continue
-        told.add((code, pod.node))
+        told.add((known.code, pod.node))
         look = facts.host_of(pod.node)
         yield Finding(
-            code, f"a volume of pod {pod.namespace}/{pod.name} cannot be mounted on {pod.node}: {cause}", remedy,
+            known.code, f"a volume of pod {pod.namespace}/{pod.name} cannot be mounted on {pod.node}: {known.cause}",
+            known.remedy,
             look.name if look else pod.node, facts.kubectl(f"-n {pod.namespace} describe pod {pod.name}"), 0.87,
             (short(words),), facts.after(pod),
         )  # fmt: skip
