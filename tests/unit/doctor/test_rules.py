@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from unit.doctor.cases import CASES
-from unit.doctor.made import Site, spoilt, without
+from unit.doctor.made import Site, pod, spoilt, without
 
 from skerry import paths
 from skerry.doctor.collect import diagnose
@@ -80,6 +81,27 @@ def test_what_follows_stands_below_its_cause_and_nothing_is_lost() -> None:
     found = rank([low, middle, top, alone, top])
     assert [one.code for one in found] == ["D_001", "A_001"]
     assert sorted(one.code for one in found[1].follows) == ["B_001", "C_001"]
+
+
+def test_hundreds_of_nodes_are_ranked_in_no_time_and_shown_on_a_screen() -> None:
+    site = Site()
+    assert site.cluster is not None
+    agent = site.cluster.nodes["agent"]
+    for number in range(600):
+        node = type(agent)(**{name: getattr(agent, name) for name in agent.__slots__})
+        node.name, node.ready = f"n{number}", "Unknown"
+        site.cluster.nodes[node.name] = node
+        site.cluster.pods += [pod(f"web-{number}-{index}", node=node.name) for index in range(5)]
+    start = time.monotonic()
+    found = diagnose(site.facts())
+    assert time.monotonic() - start < 3
+    assert sum(one.code == "CLUSTER_230" for one in found) == 600
+    with Path("/dev/null").open("w") as nowhere:
+        console = Console(width=120, record=True, file=nowhere)
+        console.print(render(site.facts(), found, 1.0))
+        text = console.export_text()
+    assert len(text.splitlines()) < 60
+    assert "592 more of CLUSTER_230" in text
 
 
 def test_findings_that_explain_each_other_do_not_both_vanish() -> None:

@@ -34,10 +34,6 @@ class Finding:
     explains: tuple[tuple[str, str], ...] = ()
     follows: tuple[Finding, ...] = field(default=())
 
-    def accounts_for(self, other: Finding) -> bool:
-        """Whether ``other`` follows from this."""
-        return any(code == other.code and where in ("*", other.where) for code, where in self.explains)
-
     def as_dict(self) -> dict[str, Any]:
         """What ``--json`` prints."""
         return {
@@ -67,11 +63,15 @@ Rule = Callable[[Facts], Iterator[Finding]]
 def rank(found: Iterable[Finding]) -> list[Finding]:
     """Causes, likeliest first; what follows from another one stands below that one."""
     ordered = sorted(dict.fromkeys(found), key=lambda one: (-one.likelihood, one.code, one.where))
+    causes: dict[tuple[str, str], list[int]] = {}
+    for index, one in enumerate(ordered):
+        for explained in dict.fromkeys(one.explains):
+            causes.setdefault(explained, []).append(index)
     parents: dict[int, int] = {}
     for index in reversed(range(len(ordered))):  # of two that explain each other the likelier one stays
         one = ordered[index]
-        for other, cause in enumerate(ordered):
-            if other != index and cause.accounts_for(one) and not _below(parents, other, index):
+        for other in sorted({*causes.get((one.code, one.where), ()), *causes.get((one.code, "*"), ())}):
+            if other != index and not _below(parents, other, index):
                 parents[index] = other
                 break
     roots = [index for index in range(len(ordered)) if index not in parents]

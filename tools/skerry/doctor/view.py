@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from skerry.doctor.findings import Finding
 FORMAT = 1
 #: Causes that are shown in full; the rest in a line each.
 FULL = 5
+#: Of the rest, so many of one code; the others are counted.
+ALIKE = 3
 DIM = "bright_black"
 
 
@@ -89,9 +92,14 @@ def render(facts: Facts, found: Sequence[Finding], seconds: float, everything: b
     else:
         parts.append(Text.assemble(("● nothing is wrong that I know of", "bold green"), (f"  {said}", DIM)))
     parts += [_full(number, one) for number, one in enumerate(found[:full], 1)]
+    seen: Counter[str] = Counter()
     for number, one in enumerate(found[full:], full + 1):
-        likely = (f"  {one.likelihood:.0%}", DIM)
-        parts.append(Text.assemble((f"{number}. {one.code}", _style(one)), f"  {one.cause}", likely))
+        seen[one.code] += 1
+        if seen[one.code] <= ALIKE:
+            likely = (f"  {one.likelihood:.0%}", DIM)
+            parts.append(Text.assemble((f"{number}. {one.code}", _style(one)), f"  {one.cause}", likely))
+    more = {code: count - ALIKE for code, count in seen.items() if count > ALIKE}
+    parts += [Text(f"   ... and {count:,} more of {code}", DIM) for code, count in more.items()]
     if len(found) > full:
         parts.append(Text("--all shows these in full", DIM))
     if hidden := unseen(facts):
