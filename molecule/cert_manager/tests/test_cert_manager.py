@@ -4,31 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-import pytest
 from cryptography import x509
 
-from skerry import paths
-
-ROOT = paths.root()
-SERVER = "cloud-1"
-PLAY = Path(__file__).parents[1] / "converge.yml"
 KUBECTL = "k3s kubectl --cache-dir=/tmp/kubectl-cache"
-
-
-@pytest.fixture(autouse=True)
-def _issuer_or_reason(host):
-    if host.backend.hostname != SERVER:
-        pytest.skip("asked on the server")
-    section = json.loads(host.file("/etc/ansible/facts.d/skerry.fact").content_string).get("k3s", {})
-    if "role" not in section:
-        pytest.skip(section.get("reason", "there is no k3s on the hosts"))
-    if not host.file("/var/lib/rancher/k3s/server/static/charts/cert-manager.tgz").exists:
-        pytest.skip("the mirror lacks cert-manager's chart, its images or that of k3s's Helm job")
 
 
 def get(host, what, space="cert-manager"):
@@ -39,15 +18,6 @@ def get(host, what, space="cert-manager"):
 
 def certificate(host, secret, space="cert-manager", key="tls.crt"):
     return x509.load_pem_x509_certificate(base64.b64decode(get(host, f"secret {secret}", space)["data"][key]))
-
-
-def role(*words):
-    """Run the scenario's playbook once more: (code, output)."""
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), str(PLAY), "-i", str(ROOT / "molecule/inventory")]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_CACHE_PLUGIN": "memory",
-                   "ANSIBLE_ROLES_PATH": str(ROOT / "roles")}  # fmt: skip
-    done = subprocess.run([*command, *words], capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
-    return done.returncode, done.stdout + done.stderr
 
 
 def test_a_certificate_is_issued_by_the_sites_authority(host, support):
@@ -87,7 +57,7 @@ def test_the_webhook_refuses_what_is_no_certificate(host):
     assert "at least one of" in done.stderr
 
 
-def test_a_proof_that_is_gone_is_made_again(host):
+def test_a_proof_that_is_gone_is_made_again(host, role):
     """A second run proves anew what no longer holds."""
     host.check_output(f"{KUBECTL} -n cert-manager delete certificate/skerry-proof secret/skerry-proof")
     code, said = role()
@@ -96,7 +66,7 @@ def test_a_proof_that_is_gone_is_made_again(host):
     certificate(host, "skerry-proof").verify_directly_issued_by(certificate(host, "skerry-ca"))
 
 
-def test_an_uninstallation_keeps_the_authority_until_data_is_given_up(host):
+def test_an_uninstallation_keeps_the_authority_until_data_is_given_up(host, role):
     key = get(host, "secret skerry-ca")["data"]["tls.key"]
     code, said = role("-e", "cert_manager_state=absent")
     assert code == 0, said[-3000:]
