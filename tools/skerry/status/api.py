@@ -86,25 +86,12 @@ class Connection:
 
     def ask(self, path: str, deadline: Deadline, accept: str = "application/json") -> http.client.HTTPResponse:
         """Send a request; the answer, of which nothing but the head has been read."""
-        headers = {"Accept": accept, "User-Agent": "skerry"}
-        if self.access.token:
-            headers["Authorization"] = f"Bearer {self.access.token}"
-        reused = self._link is not None
-        try:
-            link = self._open(deadline.left())
-            if link.sock is not None:
-                link.sock.settimeout(deadline.left())
-            link.request("GET", path, headers=headers)
-            return link.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            if reused and isinstance(error, ConnectionError | http.client.BadStatusLine):
-                return self.ask(path, deadline, accept)
-            raise _why(error, self.access.server) from error
+        self.send(path, deadline, accept)
+        return self.take(deadline)
 
-    def send(self, path: str, deadline: Deadline) -> None:
+    def send(self, path: str, deadline: Deadline, accept: str = "application/json") -> None:
         """Send a request whose answer is taken later, with `take`."""
-        headers = {"Accept": "application/json", "User-Agent": "skerry"}
+        headers = {"Accept": accept, "User-Agent": "skerry"}
         if self.access.token:
             headers["Authorization"] = f"Bearer {self.access.token}"
         try:
