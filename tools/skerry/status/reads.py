@@ -322,8 +322,9 @@ class Reader:
                 node.cpu_used = (answer.get("cpu") or {}).get("usageNanoCores", 0) / 1e9
                 node.memory_used = int((answer.get("memory") or {}).get("workingSetBytes", 0))
                 disk = answer.get("fs") or {}
-                if disk.get("capacityBytes"):
-                    node.disk_percent = 100.0 * (1 - disk.get("availableBytes", 0) / disk["capacityBytes"])
+                used, free = disk.get("usedBytes", 0), disk.get("availableBytes", 0)
+                if used + free:
+                    node.disk_percent = 100.0 * used / (used + free)  # as df counts: what is kept for root is not free
         outcome.seconds = time.monotonic() - start
         if outcome.count < len(nodes):
             outcome.state = "partial" if outcome.count else "failed"
