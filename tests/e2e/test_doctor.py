@@ -14,6 +14,7 @@ import pytest
 import yaml
 from doctor_faults import FAULTS, Fault
 from own_hosts import ROOT, playbook
+from support_record import Support
 
 from skerry import paths
 from skerry.doctor.collect import collect, diagnose
@@ -131,7 +132,7 @@ def skerry(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(ROOT / "skerry"), *words], capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_well_cluster_is_well_in_both(ward: Ward) -> None:
+def test_a_well_cluster_is_well_in_both(ward: Ward, support: Support) -> None:
     # What this machine itself has left is not the cluster's.
     loose = [f"--threshold={name}=100" for name in ("cpu", "memory", "disk", "inodes")]
     done = skerry("status", "-i", str(ward.inventory), "--json", *loose)
@@ -146,6 +147,7 @@ def test_a_well_cluster_is_well_in_both(ward: Ward) -> None:
     assert (k3s["state"], k3s["ready"], k3s["desired"]) == ("healthy", 2, 2)
     seen = skerry("doctor", "-i", str(ward.inventory), "--json")
     assert (seen.returncode, json.loads(seen.stdout)["causes"]) == (0, [])
+    support("status and doctor", "Debian 13", "amd64", "ran here", "a k3s of two hosts, well and with faults")
 
 
 def _marked(fault: Fault) -> Any:
