@@ -71,6 +71,19 @@ def _hidden(before, after):
         after["data"] = dict.fromkeys(new, "(hidden)")
 
 
+def without_secrets(params):
+    """A module's arguments as -vvv may show them: values of Secrets among the objects are hidden."""
+    told = dict(params)
+    for name, items in params.items():
+        if isinstance(items, list) and any(isinstance(item, dict) and item.get("kind") == "Secret" for item in items):
+            told[name] = [
+                {**item, **{key: "(hidden)" for key in ("data", "stringData") if key in item}}
+                if isinstance(item, dict) and item.get("kind") == "Secret" else item
+                for item in items
+            ]  # fmt: skip
+    return told
+
+
 def _text(item):
     return "" if item is None else json.dumps(item, indent=1, sort_keys=True) + "\n"
 

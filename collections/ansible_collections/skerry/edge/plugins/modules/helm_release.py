@@ -171,7 +171,12 @@ from ansible_collections.skerry.edge.plugins.module_utils.helm_job import (
 )
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
-from ansible_collections.skerry.edge.plugins.module_utils.kube_objects import MANAGED, Objects, difference
+from ansible_collections.skerry.edge.plugins.module_utils.kube_objects import (
+    MANAGED,
+    Objects,
+    difference,
+    without_secrets,
+)
 from ansible_collections.skerry.edge.plugins.module_utils.kube_owned import Owned
 from ansible_collections.skerry.edge.plugins.module_utils.kube_rollout import Watch, target
 
@@ -179,8 +184,8 @@ from ansible_collections.skerry.edge.plugins.module_utils.kube_rollout import Wa
 class Run:
     """One run of the module."""
 
-    def __init__(self, module, api, deadline):
-        self.params = module.params
+    def __init__(self, module, api, deadline, params=None):
+        self.params = params or module.params
         self.check = module.check_mode
         self.deadline = deadline
         self.objects = Objects(api, module.check_mode)
@@ -320,12 +325,13 @@ def main():
     """Entry point."""
     module = AnsibleModule(argument_spec=arguments(), supports_check_mode=True)
     params, start, shown_before = module.params, time.monotonic(), []
+    module.params = without_secrets(params)  # what -vvv shows
     keys = ("name", "namespace", "chart", "version")
     release = {key: params[key] for key in keys}
     deadline = start + (0 if module.check_mode else params["timeout"])
     while True:
         api = Api("server", params["port"])
-        run = Run(module, api, deadline)
+        run = Run(module, api, deadline, params)
         if params["state"] == "absent" and not os.path.exists(api.certificate):
             module.exit_json(changed=False, release=release, seconds=0.0, msg="there is no k3s server on this host")
         try:

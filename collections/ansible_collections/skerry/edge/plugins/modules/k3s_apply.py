@@ -86,7 +86,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
-from ansible_collections.skerry.edge.plugins.module_utils.kube_objects import Objects
+from ansible_collections.skerry.edge.plugins.module_utils.kube_objects import Objects, without_secrets
 from ansible_collections.skerry.edge.plugins.module_utils.kube_owned import Owned
 from ansible_collections.skerry.edge.plugins.module_utils.kube_rollout import Watch, target
 
@@ -121,6 +121,7 @@ def main():
     """Entry point."""
     module = AnsibleModule(argument_spec=arguments(), supports_check_mode=True)
     params, start, before = module.params, time.monotonic(), []
+    module.params = without_secrets(params)  # what -vvv shows
     deadline = start + (0 if module.check_mode else params["timeout"])
     while True:
         api = Api("server", params["port"])
