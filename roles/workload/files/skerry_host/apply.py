@@ -39,7 +39,9 @@ def plan(wanted: list[Desired], prune: str | None) -> list[Outcome]:
     found = []
     for desired in wanted:
         old = records.current(desired["name"])
-        if old is None:
+        if old is not None and old["owner"] != desired["owner"]:
+            found.append(outcome(desired["name"], "failed", error=_foreign(desired, old).as_dict(), kept=True))
+        elif old is None:
             found.append(outcome(desired["name"], "create", changes=changes(None, desired)))
         elif old["revision"] != desired["revision"]:
             found.append(outcome(desired["name"], "change", changes=changes(old, desired)))
@@ -59,12 +61,13 @@ def _orphans(wanted: list[Desired], prune: str | None) -> list[str]:
     return [name for name in records.names() if name not in kept and (records.current(name) or {})["owner"] == prune]
 
 
+def _foreign(desired: Desired, old: Desired) -> HostError:
+    return HostError("HOST_022", f"{desired['name']} belongs to {old['owner']}, not to {desired['owner']}",
+                     "give it another name, or undeploy the other one first")  # fmt: skip
+
+
 def _check(desired: Desired) -> None:
     """Everything that can be known to be wrong before anything is changed."""
-    old = records.current(desired["name"])
-    if old is not None and old["owner"] != desired["owner"]:
-        raise HostError("HOST_022", f"{desired['name']} belongs to {old['owner']}, not to {desired['owner']}",
-                        "give it another name, or undeploy the other one first")
     lacking = store.lacking(records.digests(desired))
     if lacking:
         raise HostError("HOST_023", f"{desired['name']}: this host has no file {lacking[0][:16]}, and none came",
@@ -80,7 +83,7 @@ def apply(wanted: list[Desired], secrets: dict[str, dict[str, str]], prune: str 
         todo: list[Desired] = []
         found: list[Outcome] = []
         for name, entry in planned.items():
-            if entry["action"] == "unchanged":
+            if entry["action"] in ("unchanged", "failed"):
                 found.append(entry)
             elif entry["action"] != "remove":
                 try:
@@ -130,7 +133,7 @@ def _start(desired: Desired, action: str) -> None:
     kind, unit = desired["kind"], units.service(desired)
     if kind == "service":
         systemd.call("reset-failed", unit, check=False)
-        systemd.call("start" if action != "repair" else "restart", unit, check=False)  # its end says more than systemctl
+        systemd.call("start" if action != "repair" else "restart", unit, check=False)  # its own end says more
         processes.wait_ready(desired)
     elif kind == "schedule":
         systemd.call("restart", units.timer(desired))

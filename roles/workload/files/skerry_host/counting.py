@@ -37,6 +37,7 @@ def run(argv: list[str], limit: int | None) -> NoReturn:
                 os.kill(os.getpid(), ended.TOO_MUCH)
     status = child.wait()
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
+        if -status != signal.SIGKILL:
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     os._exit(status)

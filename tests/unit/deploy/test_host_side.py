@@ -1,0 +1,160 @@
+"""The host's side without a host: cron in systemd's words, unit files, the store, the records."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import zlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+import wasm_modules
+
+from skerry.deploy import load
+from skerry.deploy.desired import desired
+from skerry.deploy.placement import Assignment
+from skerry_host import argv, places, records, store, units
+from skerry_host.calendar import on_calendar
+from skerry_host.faults import HostError
+
+RUNTIME = {"name": "wasmtime", "version": "48.0.8", "command": "/usr/local/bin/wasmtime"}
+
+
+@pytest.mark.parametrize(
+    ("cron", "expected"),
+    [
+        ("*/15 * * * *", ["*-*-* *:0,15,30,45:00 UTC"]),
+        ("0 2 * * 1-5", ["Mon,Tue,Wed,Thu,Fri *-*-* 2:0:00 UTC"]),
+        ("30 4 1,15 * *", ["*-*-1,15 4:30:00 UTC"]),
+        ("30 4 1 jan-mar sun", ["Sun *-1,2,3-* 4:30:00 UTC", "*-1,2,3-1 4:30:00 UTC"]),
+        ("5/20 0 * * 7", ["Sun *-*-* 0:5,25,45:00 UTC"]),
+        ("@weekly", ["Sun *-*-* 0:0:00 UTC"]),
+    ],
+)
+def test_cron_in_systemds_words(cron: str, expected: list[str]) -> None:
+    assert on_calendar(cron, "UTC") == expected
+
+
+@pytest.mark.parametrize("cron", ["", "* * * *", "60 * * * *", "* * 0 * *", "a * * * *", "*/0 * * * *", "5-1 * * * *"])
+def test_what_is_no_cron_is_refused(cron: str) -> None:
+    with pytest.raises(HostError, match="HOST_021"):
+        on_calendar(cron, "UTC")
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
+def test_systemd_agrees_on_the_next_times() -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "calendar", "--base-time=2026-03-28 00:00:00 UTC", "--iterations=4",
+         on_calendar("30 2 * * *", "Europe/Berlin")[0]],
+        capture_output=True, text=True, check=True, env={**os.environ, "TZ": "UTC"})  # fmt: skip
+    for day in (28, 30, 31):  # not the 29th: 2:30 is left out where clocks go forward
+        when = datetime(2026, 3, day, 2, 30, tzinfo=ZoneInfo("Europe/Berlin")).astimezone(UTC)
+        assert f"{when:%Y-%m-%d %H:%M:%S} UTC" in done.stdout
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The host's places, below a folder of the test."""
+    for name in ("STATE", "STORE", "WORKLOADS", "LOCK", "UNITS"):
+        monkeypatch.setattr(places, name, tmp_path / str(getattr(places, name)).lstrip("/"))
+    return tmp_path
+
+
+def wanted(folder: Path, **more: Any) -> dict[str, Any]:
+    """What a host should have of a small workload."""
+    (folder / "m.wasm").write_bytes(wasm_modules.exiting(0))
+    (folder / "config").write_text("x")
+    document = {"name": "a", "kind": "service", "module": "m.wasm", **more}
+    (folder / "w.yml").write_text(json.dumps(document))
+    [one] = load.read(folder / "w.yml", {})
+    found = desired(one, Assignment("h", "process", RUNTIME, ""))
+    for digest, path in one.blobs.items():
+        packed = zlib.compress(path.read_bytes())
+        store.take(io.BytesIO(packed), digest, len(packed))
+    return found
+
+
+def test_the_revision_tells_every_change(root: Path, tmp_path: Path) -> None:
+    first = wanted(tmp_path)
+    assert wanted(tmp_path)["revision"] == first["revision"]
+    changes: list[dict[str, Any]] = [{"args": ["x"]}, {"env": {"A": "1"}}, {"limits": {"cpu": 1}}, {"network": True},
+                                     {"files": [{"source": "config", "guest": "/c/x"}]}]
+    assert len({wanted(tmp_path, **change)["revision"] for change in changes} | {first["revision"]}) == 6
+
+
+def test_a_secret_is_in_no_unit_and_no_record(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIVEN", "hush-hush")
+    found = wanted(tmp_path, secrets={"A": {"env": "GIVEN"}, "B": {"env": "GIVEN", "mount": "/run/secrets/b"}})
+    records.keep(found)
+    text = "".join(units.files(found).values()) + str(found)
+    assert "hush" not in text
+    assert '"--env" "A"' in text
+    assert f"LoadCredential=b:{units.secrets(found)}/B" in text
+    assert '${CREDENTIALS_DIRECTORY}::/run/secrets' in text
+    monkeypatch.setenv("GIVEN", "other")
+    changed = wanted(tmp_path, secrets={"A": {"env": "GIVEN"}, "B": {"env": "GIVEN", "mount": "/run/secrets/b"}})
+    assert changed["revision"] != found["revision"]
+
+
+def test_wasmedge_keeps_secrets_off_its_command_line(root: Path, tmp_path: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIVEN", "x")
+    found = wanted(tmp_path, secrets={"A": {"env": "GIVEN"}})
+    found["runtime"] = {**RUNTIME, "name": "wasmedge"}
+    with pytest.raises(HostError, match="HOST_020"):
+        argv.command(found)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
+def test_systemd_takes_the_units(root: Path, tmp_path: Path) -> None:
+    schedule = {"cron": "5 4 * * *", "time_zone": "Europe/Berlin", "missed": True}
+    for more in ({}, {"kind": "job", "args": ['a "b" $c %d \\e']}, {"kind": "schedule", "schedule": schedule}):
+        for name, text in units.files(wanted(tmp_path, **more)).items():
+            runnable = text.replace(places.COMMAND, "/bin/true").replace(RUNTIME["command"], "/bin/true")
+            (tmp_path / name).write_text(runnable)
+            done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(tmp_path / name)],
+                                  capture_output=True, text=True, check=False)
+            assert name not in done.stderr, done.stderr
+
+
+def test_the_store_takes_nothing_else(root: Path) -> None:
+    packed = zlib.compress(b"other")
+    with pytest.raises(HostError, match="HOST_001"):
+        store.take(io.BytesIO(packed), "0" * 64, len(packed))
+    with pytest.raises(HostError, match="HOST_001"):
+        store.take(io.BytesIO(packed[:3]), "0" * 64, len(packed))
+    assert list(places.STORE.iterdir()) == []
+
+
+def test_a_changed_file_is_not_started(root: Path, tmp_path: Path) -> None:
+    found = wanted(tmp_path)
+    [digest] = records.digests(found)
+    store.verify(digest)
+    store.path(digest).chmod(0o644)
+    store.path(digest).write_bytes(b"other")
+    with pytest.raises(HostError, match="HOST_003"):
+        store.verify(digest)
+
+
+def test_five_revisions_are_kept(root: Path, tmp_path: Path) -> None:
+    kept = []
+    for number in range(1, 8):
+        found = wanted(tmp_path, args=[str(number)])
+        kept.append(found["revision"])
+        assert records.keep(found) == number
+        records.enforce("a", number)
+    assert records.revisions("a") == [3, 4, 5, 6, 7]
+    assert (records.current("a") or {})["revision"] == kept[-1]
+    assert records.find("a", kept[3][:10]) == 4
+    assert records.find("a", "r5") == 5
+    assert records.find("a", kept[0][:10]) is None
+    assert records.keep(wanted(tmp_path, args=["7"])) == 7, "the same again is no new revision"
+    assert store.collect(records.used()) == []
+    records.forget("a")
+    assert len(store.collect(records.used())) == 1

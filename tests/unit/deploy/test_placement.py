@@ -1,0 +1,119 @@
+"""Where workloads go: the inventory's word, then what hosts can run, then a fair and steady spread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skerry.deploy import placement
+from skerry.deploy.model import Workload
+from skerry.deploy.placement import Assignment, HostView
+from skerry.errors import SkerryError
+from skerry.targets.api import Target
+
+WASMTIME = {"proved": True, "version": "48.0.8", "command": "/usr/local/bin/wasmtime"}
+WASMEDGE = {"proved": True, "version": "0.14.1", "command": "/usr/bin/wasmedge"}
+CRUN = {"proved": True, "version": "1.21", "command": "/usr/bin/crun", "engine": "wasmedge", "engine_version": "0.14.1"}
+
+
+def host(name: str, host_type: str = "edge", zone: str = "", **variables: Any) -> Target:
+    labels = {"host_type": host_type, "region": "eu", "zone": zone}
+    return Target(name, variables, (f"skerry_{host_type}",), labels)
+
+
+def view(*running: str, **runtimes: Any) -> HostView:
+    return HostView("x86_64", {"wasm_runtime": {"runtimes": runtimes}}, frozenset(running))
+
+
+def workload(**more: Any) -> Workload:
+    return Workload.model_validate({"name": "a", "kind": "service", "module": "m.wasm", **more})
+
+
+def test_all_conditions_must_hold() -> None:
+    targets = [host("c", "cloud"), host("e1", zone="z1"), host("e2", zone="z2", k3s_node_labels={"gpu": "yes"})]
+    fit, passed = placement.candidates(workload(placement={"host_type": "edge", "labels": {"gpu": True}}), targets)
+    assert [one.name for one in fit] == []
+    fit, passed = placement.candidates(workload(placement={"host_type": "edge", "labels": {"gpu": "yes"}}), targets)
+    assert [one.name for one in fit] == ["e2"]
+    assert {one.host: one.reason for one in passed} == {
+        "c": "its host_type is cloud, not edge", "e1": "its label gpu is not set, not yes"}
+    fit, _ = placement.candidates(workload(placement={"hosts": ["skerry_edge"]}), targets)
+    assert [one.name for one in fit] == ["e1", "e2"]
+    with pytest.raises(SkerryError, match="DEPLOY_020"):
+        placement.candidates(workload(placement={"hosts": ["e9"]}), targets)
+
+
+def place(one: Workload, form: Any, seen: HostView) -> Any:
+    return placement.able(one, form, "h", seen)
+
+
+def test_auto_takes_the_least_overhead() -> None:
+    found = place(workload(), "core", view(wasmtime=WASMTIME, wasmedge=WASMEDGE, crun=CRUN))
+    assert (found.rung, found.runtime["name"]) == ("process", "wasmtime")
+    assert place(workload(), "core", view(wasmedge=WASMEDGE)).runtime["name"] == "wasmedge"
+    facts = {"docker": {"version": "26.1", "runtimes": ["runc", "crun"]}, "wasm_runtime": {"runtimes": {"crun": CRUN}}}
+    found = place(workload(), "core", HostView("x86_64", facts))
+    assert (found.rung, found.runtime["handler"], found.runtime["name"]) == ("container", "crun", "wasmedge")
+
+
+def test_components_and_handlers_need_wasmtime() -> None:
+    without = place(workload(), "component", view(wasmedge=WASMEDGE, crun=CRUN))
+    assert "runtime for components" in without.reason
+    assert "wasi:http server" in place(workload(), "http", view(wasmedge=WASMEDGE)).reason
+    assert place(workload(), "http", view(wasmtime=WASMTIME)).runtime["name"] == "wasmtime"
+
+
+def test_what_was_not_proved_is_not_used() -> None:
+    broken = view(wasmtime={**WASMTIME, "proved": False})
+    assert isinstance(place(workload(), "core", broken), placement.Passed)
+    assert "arm64" in place(workload(placement={"arch": "arm64"}), "core", view(wasmtime=WASMTIME)).reason
+
+
+def test_pods_need_a_proved_class() -> None:
+    facts = {"k3s": {"node": "n1", "version": "v1", "runtime_classes": ["crun-wasm"]},
+             "wasm_runtime": {"runtimes": {"crun": CRUN}, "handlers": {"crun-wasm": {"runtime": "crun",
+                                                                                     "engine": "wasmedge"}}}}
+    found = place(workload(rung="pod"), "core", HostView("x86_64", facts))
+    assert (found.rung, found.runtime["handler"], found.runtime["node"]) == ("pod", "crun-wasm", "n1")
+    assert "no RuntimeClass" in place(workload(rung="pod"), "component", HostView("x86_64", facts)).reason
+    assert "no node" in place(workload(rung="pod"), "core", view(wasmtime=WASMTIME)).reason
+
+
+def chosen(one: Workload, targets: list[Target], views: dict[str, HostView], held: frozenset[str] = frozenset()) -> Any:
+    return placement.choose(one, "core", targets, views, held)
+
+
+@given(count=st.integers(1, 8), zones=st.integers(1, 4), wanted=st.integers(1, 8), running=st.sets(st.integers(0, 7)))
+def test_replicas_spread_and_stay(count: int, zones: int, wanted: int, running: set[int]) -> None:
+    targets = [host(f"h{at}", zone=f"z{at % zones}") for at in range(count)]
+    views = {f"h{at}": view(*(["a"] if at in running else []), wasmtime=WASMTIME) for at in range(count)}
+    one = workload(placement={"replicas": wanted})
+    found = chosen(one, targets, views)
+    hosts = [entry.host for entry in found.assignments]
+    assert len(set(hosts)) == len(hosts) == min(count, wanted)
+    assert bool(found.short) == (wanted > count)
+    had = {f"h{at}" for at in running if at < count}
+    assert len(had & set(hosts)) == min(len(had), wanted), "what runs stays where it is"
+    if not had:
+        per_zone = [sum(name in hosts and targets[at].labels["zone"] == f"z{zone}"
+                        for at, name in enumerate(f"h{n}" for n in range(count))) for zone in range(min(zones, count))]
+        sizes = [sum(at % zones == zone for at in range(count)) for zone in range(min(zones, count))]
+        assert all(taken == size or taken >= max(per_zone) - 1 for taken, size in zip(per_zone, sizes, strict=True))
+    views = {name: HostView(seen.arch, seen.facts, frozenset({"a"} if name in hosts else ())) for name, seen in
+             views.items()}
+    assert [entry.host for entry in chosen(one, targets, views).assignments] == hosts, "the second time nothing moves"
+
+
+def test_an_unknown_host_keeps_its_place() -> None:
+    targets = [host("h1"), host("h2"), host("h3")]
+    views = {"h2": view(wasmtime=WASMTIME), "h3": view(wasmtime=WASMTIME)}
+    one = workload(placement={"replicas": 2})
+    assert len(chosen(one, targets, views).assignments) == 2
+    found = chosen(one, targets, views, frozenset({"h1"}))
+    assert len(found.assignments) == 1
+    assert not found.short
+    assert [(entry.host, entry.reason) for entry in found.passed] == [("h1", "unknown: it could not be asked")]
+    assert isinstance(found.assignments[0], Assignment)
