@@ -109,8 +109,10 @@ def test_secrets_among_objects_are_not_shown_as_arguments() -> None:
 
 
 def secret_file(*words: str, check: bool = False) -> dict[str, Any]:
-    command = [str(Path(sys.executable).with_name("ansible")), "localhost", "-c", "local",
-               "-m", "skerry.edge.secret_file", "-e", f"ansible_python_interpreter={sys.executable}", "-a", " ".join(words)]  # fmt: skip
+    command = [
+        str(Path(sys.executable).with_name("ansible")), "localhost", "-c", "local", "-m", "skerry.edge.secret_file",
+        "-e", f"ansible_python_interpreter={sys.executable}", "-a", " ".join(words),
+    ]  # fmt: skip
     done = subprocess.run(
         [*command, *(["--check"] if check else [])],
         env={**os.environ, "ANSIBLE_CONFIG": str(paths.root() / "ansible.cfg"),
