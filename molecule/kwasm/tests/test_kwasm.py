@@ -78,12 +78,11 @@ def test_each_node_with_a_handler_is_proved(host, support):
     support.ran(host, "kwasm", "native: a wasm pod for each node and RuntimeClass")
 
 
-@pytest.mark.parametrize("deed", ["echo broken > /usr/bin/crun", "rm /usr/bin/crun"], ids=["overwritten", "gone"])
-def test_a_runtime_that_is_broken_is_put_right(host, support, deed):
-    host.check_output("cp /usr/bin/crun /var/tmp/crun.good && " + deed)
+def test_a_program_that_is_gone_is_put_right(host, support):
+    host.check_output("cp /usr/bin/crun /var/tmp/crun.good && rm /usr/bin/crun")
     put_right(host)
     assert host.run("cmp /usr/bin/crun /var/tmp/crun.good").rc == 0
-    support.ran(host, "kwasm", "a broken runtime is found and put right")
+    support.ran(host, "kwasm", "a runtime that is gone is put right")
 
 
 def test_a_handler_that_containerd_lost_is_put_right(host):
@@ -93,16 +92,20 @@ def test_a_handler_that_containerd_lost_is_put_right(host):
     assert host.file(DROP_IN).exists
 
 
-def test_a_handler_that_runs_nothing_is_put_right(host):
-    """The running containerd has a handler of the name, with a program that does not exist."""
-    host.check_output(f"sed -i 's#/usr/bin/crun#/usr/bin/nothing#' {DROP_IN} && systemctl restart k3s")
+def test_a_broken_program_behind_a_handler_of_another_is_put_right(host, support):
+    """The running containerd has a handler of the name with a program that does not exist; the right one is broken too."""
+    host.check_output(
+        "echo broken > /usr/bin/crun && "
+        f"sed -i 's#/usr/bin/crun#/usr/bin/nothing#' {DROP_IN} && systemctl restart k3s"
+    )
     put_right(host)
+    assert host.run("cmp /usr/bin/crun /var/tmp/crun.good").rc == 0
     assert "/usr/bin/crun" in host.file(DROP_IN).content_string
+    support.ran(host, "kwasm", "a broken runtime is put right")
 
 
-def test_what_the_kwasm_operator_did_is_put_right(host, support):
-    """Its installer froze containerd's configuration, left shims that containerd cannot start, and marked the node."""
-    node = facts(host, "k3s")["node"]
+def leave_an_operator(host, node):
+    """What its installer does: containerd's configuration frozen, shims that containerd cannot start, the node marked."""
     host.check_output(
         f"mkdir -p /opt/kwasm/bin && cp /bin/true /opt/kwasm/bin/containerd-shim-spin-v2 && "
         f"cp {CONTAINERD}/config.toml {CONTAINERD}/config.toml.tmpl && "
@@ -110,50 +113,48 @@ def test_what_the_kwasm_operator_did_is_put_right(host, support):
         f"{KUBECTL} annotate node {node} kwasm.sh/kwasm-node=true && "
         f"{KUBECTL} label node {node} kwasm.sh/kwasm-provisioned={node}"
     )
-    put_right(host)
-    assert not host.file("/opt/kwasm").exists
-    assert not host.file(f"{CONTAINERD}/config.toml.tmpl").exists
-    metadata = kubectl(host, "get", "node", node)["metadata"]
-    assert not [key for key in {**metadata["annotations"], **metadata["labels"]} if key.startswith("kwasm.sh/")]
-    support.ran(host, "kwasm", "what the KWasm operator leaves behind is cleaned up")
 
 
-def test_a_runtime_class_manager_that_is_dead_is_cleaned_up_after(host, support):
-    """Its Shim has a finalizer that nobody would ever take away."""
-    node = facts(host, "k3s")["node"]
+def leave_a_manager(host, node):
+    """A runtime-class-manager that is dead: its Shim has a finalizer that nobody would ever take away."""
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    objects = [
-        {
-            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": {"name": "shims.runtime.spinkube.dev"},
-            "spec": {
-                "group": "runtime.spinkube.dev", "scope": "Cluster", "names": {"kind": "Shim", "plural": "shims"},
-                "versions": [{"name": "v1alpha1", "served": True, "storage": True, "schema": schema}],
-            },
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "shims.runtime.spinkube.dev"},
+        "spec": {
+            "group": "runtime.spinkube.dev", "scope": "Cluster", "names": {"kind": "Shim", "plural": "shims"},
+            "versions": [{"name": "v1alpha1", "served": True, "storage": True, "schema": schema}],
         },
-        {
-            "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "wasmtime-spin-v2"},
-            "handler": "spin-v2", "scheduling": {"nodeSelector": {"spin-v2": "provisioned"}},
-        },
-        {
-            "apiVersion": "runtime.spinkube.dev/v1alpha1", "kind": "Shim",
-            "metadata": {"name": "spin-v2", "finalizers": ["rcm.spinkube.dev/finalizer"]},
-        },
-    ]  # fmt: skip
-    text = "\n---\n".join(json.dumps(item) for item in objects[:2])
-    host.check_output(f"{KUBECTL} apply -f - <<'EOF'\n{text}\nEOF")
-    host.check_output(f"{KUBECTL} wait --for=condition=Established crd/shims.runtime.spinkube.dev --timeout=30s")
-    host.check_output(f"{KUBECTL} apply -f - <<'EOF'\n{json.dumps(objects[2])}\nEOF")
+    }  # fmt: skip
+    runtime_class = {
+        "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "wasmtime-spin-v2"},
+        "handler": "spin-v2", "scheduling": {"nodeSelector": {"spin-v2": "provisioned"}},
+    }  # fmt: skip
+    metadata = {"name": "spin-v2", "finalizers": ["rcm.spinkube.dev/finalizer"]}
+    shim = {"apiVersion": "runtime.spinkube.dev/v1alpha1", "kind": "Shim", "metadata": metadata}
+    for item in (definition, runtime_class, shim):
+        host.check_output(f"{KUBECTL} apply -f - <<'EOF'\n{json.dumps(item)}\nEOF")
+        if item is definition:
+            host.check_output(f"{KUBECTL} wait --for=condition=Established crd/shims.runtime.spinkube.dev --timeout=30s")
     host.check_output(
         f"{KUBECTL} label node {node} spin-v2=provisioned && "
         "mkdir -p /opt/rcm/bin && cp /bin/true /opt/rcm/bin/containerd-shim-spin-v2"
     )
+
+
+def test_what_former_providers_left_is_cleaned_up(host, support):
+    node = facts(host, "k3s")["node"]
+    leave_an_operator(host, node)
+    leave_a_manager(host, node)
     put_right(host, "-e", "kwasm_timeout=5")
+    for path in ("/opt/kwasm", "/opt/rcm", f"{CONTAINERD}/config.toml.tmpl"):
+        assert not host.file(path).exists, path
     for kind in ("crd/shims.runtime.spinkube.dev", "runtimeclass/wasmtime-spin-v2"):
         assert host.run(f"{KUBECTL} get {kind}").rc != 0, kind
-    assert "spin-v2" not in kubectl(host, "get", "node", node)["metadata"]["labels"]
-    assert not host.file("/opt/rcm").exists
-    support.ran(host, "kwasm", "what a runtime-class-manager leaves behind is cleaned up")
+    metadata = kubectl(host, "get", "node", node)["metadata"]
+    left = {**metadata["annotations"], **metadata["labels"]}
+    assert not [key for key in left if key.startswith("kwasm.sh/") or key == "spin-v2"]
+    support.ran(host, "kwasm", "what the KWasm operator and a runtime-class-manager leave behind is cleaned up")
 
 
 def test_after_all_that_nothing_is_left_to_do(host):

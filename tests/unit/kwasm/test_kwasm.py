@@ -151,6 +151,20 @@ def test_verdicts(status: dict[str, Any], log: str, expected: str | None) -> Non
     assert pods.verdict(status, log) == expected
 
 
+@pytest.mark.parametrize(
+    ("messages", "blamed"),
+    [
+        ([], False),
+        (["Failed to pull image"], False),
+        (['Failed to create pod sandbox: plugin type="flannel" failed: cni plugin not initialized'], False),
+        (["Failed to create pod sandbox: rpc error: no runtime for \"crun-wasm\" is configured"], True),
+        (["Failed to create pod sandbox: exec: \"/usr/bin/crun\": not found", "Something else"], True),
+    ],
+)
+def test_a_sandbox_that_the_runtime_cannot_make_ends_the_wait(messages: list[str], blamed: bool) -> None:
+    assert bool(pods.hopeless(messages)) is blamed
+
+
 def test_a_proof_holds_while_nothing_changed() -> None:
     params = {"again": "changed", "max_age": 100}
     proof = {"mark": "m", "at": time.time() - 50}

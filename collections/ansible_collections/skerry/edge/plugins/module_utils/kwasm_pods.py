@@ -22,6 +22,10 @@ PROOFS = "kwasm-probes"
 RESTRICTED = {"pod-security.kubernetes.io/" + mode: "restricted" for mode in ("enforce", "warn", "audit")}
 #: Waiting reasons that mend themselves for a while: an image that is just being imported, a handler just restarted.
 PATIENT = ("ErrImageNeverPull", "ContainerCreating", "PodInitializing")
+#: A runtime that is broken cannot even make the pod's sandbox; the kubelet tries that for ever and tells of it in events
+#: alone. Seconds after which such an event is believed: just after a start of k3s the first attempt may fail.
+SANDBOX_PATIENCE = 12
+_SANDBOX = re.compile(r"create pod sandbox(?!.*\b(?:cni|network)\b)", re.IGNORECASE | re.DOTALL)
 
 
 def pod_name(node, runtime_class):
@@ -54,6 +58,11 @@ def pod(node, runtime_class, namespace):
             "tolerations": [{"operator": "Exists"}], "containers": [container],
         },
     }
+
+
+def hopeless(messages):
+    """The last event that blames the runtime for a sandbox that could not be made, or ''."""
+    return next((message for message in reversed(messages) if _SANDBOX.search(message)), "")
 
 
 def classes_of(items, node, handlers):
@@ -171,19 +180,22 @@ class Probes:
         """Run a pod for each (node, class), all at once: {(node, class): '' or what went wrong}."""
         results = self._create(due)
         open_ones = [pair for pair in due if pair not in results]
-        deadline = time.monotonic() + self.timeout
+        begun = time.monotonic()
+        deadline = begun + self.timeout
         last = {}
         try:
             while open_ones:
                 items = {item["metadata"]["name"]: item for item in self.api.json("GET", self.pods)["items"]}
                 for pair in list(open_ones):
                     self._look(pair, items.get(pod_name(*pair)), results, last)
+                if time.monotonic() - begun > SANDBOX_PATIENCE:
+                    self._give_up(open_ones, results)
                 open_ones = [pair for pair in open_ones if pair not in results]
                 if open_ones and time.monotonic() > deadline:
                     results.update({pair: self._late(pair, last.get(pair)) for pair in open_ones})
                     break
                 if open_ones:
-                    time.sleep(0.4)
+                    time.sleep(0.4 if time.monotonic() - begun < SANDBOX_PATIENCE else 2)
         finally:
             self._tidy(due)
         return results
@@ -201,6 +213,13 @@ class Probes:
             found = (self.events(name) or [found])[-1]
         if found is not None:
             results[pair] = found
+
+    def _give_up(self, pairs, results):
+        """Do not wait for sandboxes that the runtime fails to make."""
+        for pair in pairs:
+            found = "" if pair in results else hopeless(self.events(pod_name(*pair)))
+            if found:
+                results[pair] = found
 
     def _late(self, pair, status):
         words = self.events(pod_name(*pair))

@@ -18,11 +18,6 @@ options:
     type: str
     choices: [native, runtime_class_manager, kwasm_operator, none]
     required: true
-  systemd_cgroup:
-    description: Whether containers' cgroups belong to systemd; C(auto) follows the host.
-    type: str
-    choices: [auto, "true", "false"]
-    default: auto
   force:
     description: Void the note in any case, so that the role k3s restarts k3s (after a probe that failed).
     type: bool
@@ -93,6 +88,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.skerry.edge.plugins.module_utils import kwasm_host as kwasm
+from ansible_collections.skerry.edge.plugins.module_utils.containerd_drop_ins import systemd_cgroup
 from ansible_collections.skerry.edge.plugins.module_utils.fact_file import section
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
@@ -149,9 +145,7 @@ class Node:
 
     def offer(self):
         """Let containerd have a drop-in for each shim of the provider, and none for others."""
-        wish = self.module.params["systemd_cgroup"]
-        systemd = os.path.exists("/sys/fs/cgroup/cgroup.controllers") if wish == "auto" else wish == "true"
-        wanted, there = kwasm.drop_ins(self.provider, systemd), kwasm.present_drop_ins()
+        wanted, there = kwasm.drop_ins(self.provider, systemd_cgroup()), kwasm.present_drop_ins()
         for path in sorted(set(wanted) | set(there)):
             before, after = there.get(path), wanted.get(path)
             if before == after:
@@ -275,7 +269,6 @@ def main():
                 "type": "str", "required": True,
                 "choices": ["native", "runtime_class_manager", "kwasm_operator", "none"],
             },
-            "systemd_cgroup": {"type": "str", "choices": ["auto", "true", "false"], "default": "auto"},
             "force": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
