@@ -212,6 +212,13 @@ class Objects:
                 self.api.json("DELETE", self.kinds.path(ref), {"propagationPolicy": "Background"}, missing_ok=True)
         return True
 
+    def let_go(self, ref):
+        """Take the finalizers off an object that is being deleted."""
+        held = ((self.get(ref) or {}).get("metadata") or {}).get("finalizers")
+        if held and not self.check:
+            patch = {"metadata": {"finalizers": None}}
+            self.api.json("PATCH", self.kinds.path(ref), patch, "application/merge-patch+json", missing_ok=True)
+
     def matching(self, spec):
         """References of the objects that a purge names: one by name, several by labels, or all of a kind."""
         version, kind, namespace = spec.get("apiVersion") or "v1", spec["kind"], spec.get("namespace") or ""

@@ -70,12 +70,15 @@ class Owned:
         self.objects.remember(self.owner, [ref for ref in known if ref in later])
 
     def purge(self, specs, deadline):
-        """Delete what a purge names, and wait until it is gone."""
+        """Delete what a purge names, and wait until it is gone; ``force`` lets go what waits for its controller."""
         refs = []
         for spec in specs:
-            refs += self.objects.matching(spec if spec.get("name") is None else self._named(spec))
-        for ref in refs:
-            self.objects.delete(ref)
+            found = self.objects.matching(spec if spec.get("name") is None else self._named(spec))
+            for ref in found:
+                self.objects.delete(ref)
+                if spec.get("force"):
+                    self.objects.let_go(ref)
+            refs += found
         self.gone(refs, deadline)
 
     def _named(self, spec):

@@ -104,7 +104,9 @@ options:
     type: bool
     default: true
   purge_before:
-    description: What goes before the release; each has kind, apiVersion, and name, or selector, or neither for all.
+    description: >-
+      What goes before the release; each has kind, apiVersion, and name, or selector, or neither for all. C(force)
+      takes finalizers off, for kinds that would wait for something outside the cluster.
     type: list
     elements: dict
     default: []
