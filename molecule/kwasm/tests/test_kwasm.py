@@ -93,7 +93,7 @@ def test_a_handler_that_containerd_lost_is_put_right(host):
 
 
 def test_a_broken_program_behind_a_handler_of_another_is_put_right(host, support):
-    """The running containerd has a handler of the name with a program that does not exist; the right one is broken too."""
+    """The running containerd has a handler of the name with a program that does not exist; the right one is broken."""
     host.check_output(
         "echo broken > /usr/bin/crun && "
         f"sed -i 's#/usr/bin/crun#/usr/bin/nothing#' {DROP_IN} && systemctl restart k3s"
@@ -105,7 +105,7 @@ def test_a_broken_program_behind_a_handler_of_another_is_put_right(host, support
 
 
 def leave_an_operator(host, node):
-    """What its installer does: containerd's configuration frozen, shims that containerd cannot start, the node marked."""
+    """What its installer does: containerd's configuration frozen, shims that it cannot start, the node marked."""
     host.check_output(
         f"mkdir -p /opt/kwasm/bin && cp /bin/true /opt/kwasm/bin/containerd-shim-spin-v2 && "
         f"cp {CONTAINERD}/config.toml {CONTAINERD}/config.toml.tmpl && "
@@ -135,7 +135,8 @@ def leave_a_manager(host, node):
     for item in (definition, runtime_class, shim):
         host.check_output(f"{KUBECTL} apply -f - <<'EOF'\n{json.dumps(item)}\nEOF")
         if item is definition:
-            host.check_output(f"{KUBECTL} wait --for=condition=Established crd/shims.runtime.spinkube.dev --timeout=30s")
+            name = definition["metadata"]["name"]
+            host.check_output(f"{KUBECTL} wait --for=condition=Established crd/{name} --timeout=30s")
     host.check_output(
         f"{KUBECTL} label node {node} spin-v2=provisioned && "
         "mkdir -p /opt/rcm/bin && cp /bin/true /opt/rcm/bin/containerd-shim-spin-v2"

@@ -22,8 +22,8 @@ PROOFS = "kwasm-probes"
 RESTRICTED = {"pod-security.kubernetes.io/" + mode: "restricted" for mode in ("enforce", "warn", "audit")}
 #: Waiting reasons that mend themselves for a while: an image that is just being imported, a handler just restarted.
 PATIENT = ("ErrImageNeverPull", "ContainerCreating", "PodInitializing")
-#: A runtime that is broken cannot even make the pod's sandbox; the kubelet tries that for ever and tells of it in events
-#: alone. Seconds after which such an event is believed: just after a start of k3s the first attempt may fail.
+#: A runtime that is broken cannot even make the pod's sandbox; the kubelet tries that for ever and tells of it in
+#: events alone. Seconds after which such an event is believed: just after a start of k3s a first attempt may fail.
 SANDBOX_PATIENCE = 12
 _SANDBOX = re.compile(r"create pod sandbox(?!.*\b(?:cni|network)\b)", re.IGNORECASE | re.DOTALL)
 
