@@ -167,7 +167,8 @@ def kubelet() -> dict[str, Any]:
 
 # containerd ----------------------------------------------------------------------------------------------------------
 
-_TABLE = re.compile(r"^\s*\[plugins\..*\.containerd\.runtimes\.[\"']?([\w.-]+)[\"']?(?:\.[\"']?options[\"']?)?\]\s*$")
+_NAME = r"([\w-]+|\"[^\"]+\"|'[^']+')"
+_TABLE = re.compile(r"^\s*\[plugins\..*\.containerd\.runtimes\." + _NAME + r"(?:\.[\"']?options[\"']?)?\]\s*$")
 _VALUE = re.compile(r"^\s*(runtime_type|BinaryName)\s*=\s*[\"']([^\"']*)[\"']")
 
 
@@ -203,12 +204,14 @@ def handlers(deep: bool) -> dict[str, dict[str, Any]]:
         for line in (text_of(path) or "").splitlines():
             table = _TABLE.match(line)
             if table:
-                current = found.setdefault(table.group(1), {"type": "", "binary": "", "file": path})
+                name = table.group(1).strip("\"'")
+                current = found.setdefault(name, {"type": "", "binary": "", "file": path})
             elif line.lstrip().startswith("["):
                 current = None
             value = _VALUE.match(line)
             if value and current is not None:
                 current["type" if value.group(1) == "runtime_type" else "binary"] = value.group(2)
+    found = {name: one for name, one in found.items() if "runhcs" not in one["type"]}  # Windows, in k3s's template
     for name, one in found.items():
         program = _program(one["type"], one["binary"])
         one["program"] = program
