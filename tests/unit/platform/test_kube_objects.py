@@ -79,6 +79,8 @@ WORKLOADS = [
     ("CustomResourceDefinition", {}, {"conditions": [{"type": "Established", "status": "True"}]}, True),
     ("Certificate", {}, {"conditions": [{"type": "Ready", "status": "False", "message": "issuing"}]}, False),
     ("Certificate", {}, {"conditions": [{"type": "Ready", "status": "True"}]}, True),
+    ("Certificate", {}, {"conditions": [{"type": "Ready", "status": "True", "observedGeneration": 1}]}, False),
+    ("Certificate", {}, {"conditions": [{"type": "Ready", "status": "True", "observedGeneration": 2}]}, True),
     ("ConfigMap", {}, {}, True),
 ]  # fmt: skip
 

@@ -110,6 +110,9 @@ def _pod(item):
 
 def _conditional(item, name):
     found = _condition(item, name)
+    seen = found.get("observedGeneration")
+    if seen is not None and int(seen) < int(item["metadata"].get("generation") or 0):
+        return False, "its change has not been seen yet"
     return found.get("status") == "True", found.get("message") or found.get("reason") or f"no condition {name} yet"
 
 
