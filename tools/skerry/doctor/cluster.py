@@ -144,10 +144,14 @@ def refused(facts: Facts) -> Iterator[Finding]:
     for one in facts.workloads():
         if one.failure:
             said[one.namespace, one.name] = one.failure
-    short_of = {(one.namespace, one.name) for one in facts.workloads() if not one.healthy}
+    short_of = {(one.namespace, one.name): one.created for one in facts.workloads() if not one.healthy}
     for event in facts.events("FailedCreate"):
-        about = str(event.fields["about"])
-        owner = next((key for key in short_of if key[0] == event.namespace and about.startswith(key[1])), None)
+        about, last = str(event.fields["about"]), event.fields["last"]
+        owner = next(
+            (key for key, created in short_of.items()  # an earlier one of that name may have been refused
+             if key[0] == event.namespace and about.startswith(key[1]) and last >= created),
+            None,
+        )  # fmt: skip
         if owner or event.fields["kind"] == "Job":
             said.setdefault(owner or (event.namespace, about), event.fields["message"])
     for (namespace, name), words in said.items():

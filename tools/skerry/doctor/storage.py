@@ -73,7 +73,10 @@ def _pending(facts: Facts, one: Thing, wanted: str | None, chosen: Thing | None,
         return  # nobody uses it yet: as it should be
     provider = _provisioner(facts, chosen.fields["provisioner"])
     failures = facts.events("ProvisioningFailed")
-    events = [event.fields["message"] for event in failures if event.fields["about"] == one.name]
+    since = one.fields.get("created", 0.0)  # an earlier claim of that name may have failed for another reason
+    events = [event.fields["message"] for event in failures
+              if (event.namespace, event.fields["about"]) == (one.namespace, one.name)
+              and event.fields["last"] >= since]  # fmt: skip
     if provider is not None and provider.ready == 0:
         yield Finding(
             "STORAGE_209",

@@ -114,6 +114,7 @@ class Workload:
     labels: dict[str, str]
     images: tuple[str, ...]
     failure: str
+    created: float = 0.0
 
     @property
     def healthy(self) -> bool:

@@ -59,6 +59,7 @@ def _claim(item: Item) -> dict[str, Any]:
     return {
         "phase": status.get("phase", ""), "class": spec.get("storageClassName"), "volume": spec.get("volumeName", ""),
         "asked": (spec.get("resources") or {}).get("requests", {}).get("storage", ""),
+        "created": reduce.moment(item["metadata"].get("creationTimestamp")),
     }  # fmt: skip
 
 

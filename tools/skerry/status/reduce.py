@@ -177,4 +177,5 @@ def workload(kind: str, item: dict[str, Any]) -> Workload:
     return Workload(
         kind, meta.get("namespace", ""), meta["name"], int(desired or 0), int(ready or 0), meta.get("labels") or {},
         tuple(one.get("image", "") for one in template.get("containers") or []), failure,
+        moment(meta.get("creationTimestamp")),
     )  # fmt: skip
