@@ -4,6 +4,7 @@
     docs/errors.md                               every error code, from the places that raise it
     docs/cli.md                                  every command with its options, and the exit codes
     docs/variables.md                            the site-wide variables
+    docs/workload-file.md                        every key of a workload file
     inventories/lab/group_vars/all/<role>.yml    every variable of every role, commented, with its default
 
     tools/reference_pages.py            write them
@@ -30,6 +31,7 @@ import yaml
 from role_readme import cell, inline, kind, markup, table
 from skerry import errors, paths
 from skerry.cli.main import COMMANDS
+from skerry.deploy.model import schema
 from skerry.inventory.specs import Option, RoleSpec, load_roles, site_options
 from skerry.testing.codes import Use, scan
 
@@ -133,6 +135,84 @@ def variables_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+#: What stands above the table of a workload file's keys.
+EXAMPLE = """\
+name: ticker
+kind: service
+module: build/ticker.wasm
+env: {LEVEL: "${LEVEL:-info}"}
+secrets:
+  TOKEN: {env: TICKER_TOKEN}
+files:
+  - {source: ticker.toml, guest: /etc/ticker/config.toml}
+placement: {host_type: edge, replicas: 2}
+limits: {memory: 64Mi, cpu: 0.5}
+readiness: {line: "^ready", timeout: 20s}
+---
+name: nightly
+kind: schedule
+module: build/report.wasm
+args: [--day, yesterday]
+schedule: {cron: "30 2 * * *", time_zone: Europe/Berlin}
+limits: {time: 10m}
+"""
+
+
+def workload_page() -> str:
+    """docs/workload-file.md."""
+    described = schema()
+    lines = ["# The workload file", "", NOTE, "", *wrapped(
+        "One YAML document a workload. `skerry deploy FILE -i INVENTORY` brings them to hosts ([how](deploy.md), "
+        "[where](placement.md)). Paths are relative to the file. `skerry workload schema` prints the JSON schema with "
+        "which editors complete and check it."), "", "```yaml", *EXAMPLE.rstrip().splitlines(), "```", "", *wrapped(
+        "`${NAME}` and `${NAME:-default}` in any text are filled in from `-V NAME=VALUE` and `-E NAME` (the "
+        "environment); `$$` is a dollar. A text that is one such name alone takes the type of its value. Sizes are "
+        "bytes or like `64Mi` and `1G`, times seconds or like `30s` and `1h30m`.")]
+    for title, part in (("A workload", described), *sorted(described["$defs"].items())):
+        about = wrapped(_spoken(part.get("description", ""))) if part is not described else []
+        lines += ["", f"## {title}", "", *about, *([""] if about else []), "| key | value | default | what it is |",
+                  "|---|---|---|---|", *_keys(part)]
+    return "\n".join(lines) + "\n"
+
+
+def _type(entry: dict[str, Any]) -> str:
+    """A value's type in a few words."""
+    if "$ref" in entry:
+        name = entry["$ref"].rsplit("/", 1)[1]
+        return f"[{name}](#{name.lower()})"
+    if "enum" in entry or "const" in entry:
+        return ", ".join(f"`{value}`" for value in entry.get("enum", [entry.get("const")]))
+    if "anyOf" in entry:
+        return " or ".join(dict.fromkeys(_type(one) for one in entry["anyOf"] if one.get("type") != "null"))
+    if entry.get("type") == "array":
+        return f"list of {_type(entry['items'])}"
+    if entry.get("type") == "object" and "additionalProperties" in entry:
+        return f"name: {_type(entry['additionalProperties'])}"
+    names = entry.get("type", "any")
+    return " or ".join(names) if isinstance(names, list) else str(names)
+
+
+def _keys(part: dict[str, Any]) -> Iterator[str]:
+    """A row for each key of a part of the schema."""
+    needed = part.get("required", [])
+    for name, entry in part["properties"].items():
+        about = cell(_spoken(entry.get("description", "")))
+        yield f"| `{name}` | {_type(entry)} | {'needed' if name in needed else _default(entry)} | {about} |"
+
+
+def _default(entry: dict[str, Any]) -> str:
+    """A key's default; a whole group's stand in its own table."""
+    value = entry.get("default")
+    if value is None or isinstance(value, dict | list):
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _spoken(text: str) -> str:
+    """A docstring's or a description's words as Markdown."""
+    return " ".join(text.split()).replace("``", "`")
+
+
 def _comment(text: str) -> list[str]:
     return [f"# {line}" for line in wrapped(text)]
 
@@ -162,6 +242,7 @@ def pages() -> dict[Path, str]:
         Path("docs/errors.md"): error_page(),
         Path("docs/cli.md"): cli_page(),
         Path("docs/variables.md"): variables_page(),
+        Path("docs/workload-file.md"): workload_page(),
     }
     for spec in load_roles().values():
         if "main" in spec.entry_points:

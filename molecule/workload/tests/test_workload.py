@@ -58,9 +58,9 @@ def job(host):
     found = {
         "format": 1, "name": "molecule-job", "owner": "molecule", "kind": "job", "rung": "process",
         "runtime": {"name": "wasmtime", "version": entry["version"], "command": entry["command"]},
-        "module": {"digest": DIGEST, "size": len(SPEAKING_MODULE), "name": "speaking", "form": "core"}, "image": None,
+        "module": {"digest": DIGEST, "size": len(SPEAKING_MODULE), "name": "speaking", "form": "core"},
         "args": [], "env": {}, "secrets": [], "stdin": None, "directories": [], "files": [], "network": False,
-        "limits": Limits().model_dump(), "restart": "never", "readiness": None, "ports": [], "schedule": None,
+        "limits": Limits().model_dump(), "restart": "never", "readiness": None, "schedule": None,
     }  # fmt: skip
     found["revision"] = revision(found)
     yield found

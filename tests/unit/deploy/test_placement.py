@@ -16,7 +16,6 @@ from skerry.targets.api import Target
 
 WASMTIME = {"proved": True, "version": "48.0.8", "command": "/usr/local/bin/wasmtime"}
 WASMEDGE = {"proved": True, "version": "0.14.1", "command": "/usr/bin/wasmedge"}
-CRUN = {"proved": True, "version": "1.21", "command": "/usr/bin/crun", "engine": "wasmedge", "engine_version": "0.14.1"}
 
 
 def host(name: str, host_type: str = "edge", zone: str = "", **variables: Any) -> Target:
@@ -50,36 +49,22 @@ def place(one: Workload, form: Any, seen: HostView) -> Any:
     return placement.able(one, form, "h", seen)
 
 
-def test_auto_takes_the_least_overhead() -> None:
-    found = place(workload(), "core", view(wasmtime=WASMTIME, wasmedge=WASMEDGE, crun=CRUN))
+def test_wasmtime_comes_first() -> None:
+    found = place(workload(), "core", view(wasmtime=WASMTIME, wasmedge=WASMEDGE))
     assert (found.rung, found.runtime["name"]) == ("process", "wasmtime")
     assert place(workload(), "core", view(wasmedge=WASMEDGE)).runtime["name"] == "wasmedge"
-    facts = {"docker": {"version": "26.1", "runtimes": ["runc", "crun"]}, "wasm_runtime": {"runtimes": {"crun": CRUN}}}
-    found = place(workload(), "core", HostView("x86_64", facts))
-    assert (found.rung, found.runtime["handler"], found.runtime["name"]) == ("container", "crun", "wasmedge")
+    assert "no runtime's command" in place(workload(), "core", view()).reason
 
 
-def test_components_and_handlers_need_wasmtime() -> None:
-    without = place(workload(), "component", view(wasmedge=WASMEDGE, crun=CRUN))
-    assert "runtime for components" in without.reason
-    assert "wasi:http server" in place(workload(), "http", view(wasmedge=WASMEDGE)).reason
-    assert place(workload(), "http", view(wasmtime=WASMTIME)).runtime["name"] == "wasmtime"
+def test_components_need_wasmtime() -> None:
+    assert "runtime for components" in place(workload(), "component", view(wasmedge=WASMEDGE)).reason
+    assert place(workload(), "component", view(wasmtime=WASMTIME)).runtime["name"] == "wasmtime"
 
 
 def test_what_was_not_proved_is_not_used() -> None:
     broken = view(wasmtime={**WASMTIME, "proved": False})
     assert isinstance(place(workload(), "core", broken), placement.Passed)
     assert "arm64" in place(workload(placement={"arch": "arm64"}), "core", view(wasmtime=WASMTIME)).reason
-
-
-def test_pods_need_a_proved_class() -> None:
-    facts = {"k3s": {"node": "n1", "version": "v1", "runtime_classes": ["crun-wasm"]},
-             "wasm_runtime": {"runtimes": {"crun": CRUN}, "handlers": {"crun-wasm": {"runtime": "crun",
-                                                                                     "engine": "wasmedge"}}}}
-    found = place(workload(rung="pod"), "core", HostView("x86_64", facts))
-    assert (found.rung, found.runtime["handler"], found.runtime["node"]) == ("pod", "crun-wasm", "n1")
-    assert "no RuntimeClass" in place(workload(rung="pod"), "component", HostView("x86_64", facts)).reason
-    assert "no node" in place(workload(rung="pod"), "core", view(wasmtime=WASMTIME)).reason
 
 
 def chosen(one: Workload, targets: list[Target], views: dict[str, HostView], held: frozenset[str] = frozenset()) -> Any:

@@ -43,7 +43,6 @@ def test_everything_has_its_digest(folder: Path) -> None:
     files = [{"source": "config", "guest": "/etc/app/config"}]
     secrets = {"TOKEN": {"file": "secret"}}
     [one] = load.read(written(folder, {**JOB, "files": files, "secrets": secrets, "stdin": "config"}), {})
-    assert one.module is not None
     assert one.owner == "site"
     assert one.blobs == {one.module.digest: folder / "m.wasm", one.stdin: folder / "config"}
     assert one.files == {"/etc/app/config": one.stdin}
@@ -73,9 +72,8 @@ def test_numbers_are_text_where_text_is_meant(folder: Path) -> None:
         ({"limits": {"memory": "lots"}}, "limits.memory"),
         ({"limits": {"time": "soon"}}, "limits.time"),
         ({"kind": "service", "limits": {"time": 5}}, "limits.time is for jobs"),
-        ({"ports": [{"port": 80}]}, "only services and containers have ports"),
+        ({"kind": "schedule", "schedule": {"cron": "@daily", "time_zone": "Mars"}}, "no time zone"),
         ({"kind": "schedule"}, "has a schedule"),
-        ({"kind": "container"}, "an image"),
         ({"secrets": {"A": {"file": "x", "env": "y"}}}, "either file or env"),
         ({"env": {"A": "1"}, "secrets": {"A": {"env": "y"}}}, "both in env and in secrets"),
         ({"readiness": {"tcp": 80, "line": "up"}}, "one of tcp, http and line"),
@@ -99,7 +97,6 @@ def test_other_mistakes_have_their_own_codes(folder: Path, monkeypatch: pytest.M
     refused(written(folder, {**JOB, "secrets": {"A": {"env": "NOT_THERE"}}}), "DEPLOY_007")
     refused(written(folder, {**JOB, "stdin": "nothing"}), "DEPLOY_005")
     refused(written(folder, {**JOB, "module": "none.wasm"}), "RUN_001")
-    refused(written(folder, {**JOB, "kind": "service", "http": True, "ports": [{"port": 80}]}), "DEPLOY_009")
     (folder / "library.wasm").write_bytes(b"\0asm\x0d\0\x01\0")
     refused(written(folder, {**JOB, "module": "library.wasm"}), "DEPLOY_010")
 

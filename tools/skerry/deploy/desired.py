@@ -42,9 +42,7 @@ def desired(one: Submitted, place: Assignment) -> dict[str, Any]:
         "kind": workload.kind,
         "rung": place.rung,
         "runtime": place.runtime,
-        "module": None if module is None else {"digest": module.digest, "size": module.size, "name": module.name,
-                                               "form": module.form},
-        "image": workload.image,
+        "module": {"digest": module.digest, "size": module.size, "name": module.name, "form": module.form},
         "args": workload.args,
         "env": workload.env,
         "secrets": [{"name": name, "mount": workload.secrets[name].mount, "fingerprint": _secret(name, value)}
@@ -56,7 +54,6 @@ def desired(one: Submitted, place: Assignment) -> dict[str, Any]:
         "limits": workload.limits.model_dump(),
         "restart": workload.restarts,
         "readiness": None if workload.readiness is None else workload.readiness.model_dump(exclude_none=True),
-        "ports": [entry.model_dump() for entry in workload.ports],
         "schedule": None if workload.schedule is None else workload.schedule.model_dump(),
     }
     found["revision"] = revision(found)

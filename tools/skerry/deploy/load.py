@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,6 @@ from skerry.deploy.modules import Form, look
 from skerry.errors import SkerryError
 
 _HOLE = re.compile(r"\$(?:\$|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\})")
-
-#: Fetches the module of an ``oci://`` reference; its file. Given by the command, so that reading needs no registry.
-Fetch = Callable[[str], Path]
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Submitted:
 
     workload: Workload
     owner: str
-    module: Module | None
+    module: Module
     files: Mapping[str, str] = field(default_factory=dict)
     stdin: str | None = None
     blobs: Mapping[str, Path] = field(default_factory=dict)
@@ -154,27 +151,16 @@ def _secret(workload: Workload, name: str, folder: Path) -> bytes:
                           "paths are relative to the workload file") from error
 
 
-def _module(workload: Workload, folder: Path, fetch: Fetch | None) -> Module | None:
+def _module(workload: Workload, folder: Path) -> Module:
     given = workload.module
-    if given is None:
-        return None
     if is_digest(given):
-        return Module(given.removeprefix("sha256:"), workload.name, 0, "http" if workload.http else "core", None)
-    if given.startswith("oci://"):
-        if fetch is None:
-            raise SkerryError("DEPLOY_008", f"{workload.name}: {given} cannot be fetched here", "name a file")
-        path, name = fetch(given), given.rsplit("/", 1)[1].split(":")[0].split("@")[0]
-    else:
-        path = folder / given
-        name = path.name.removesuffix(".wasm")
+        return Module(given.removeprefix("sha256:"), workload.name, 0, "core", None)
+    path = folder / given
     known = look(path)
-    if workload.http != (known.form == "http"):
-        what, key = ("no", "false") if workload.http else ("a", "true")
-        raise SkerryError("DEPLOY_009", f"{workload.name}: {path} is {what} wasi:http handler", f"set http: {key}")
-    return Module(digest(path), name, known.size, known.form, path)
+    return Module(digest(path), path.name.removesuffix(".wasm"), known.size, known.form, path)
 
 
-def _submit(workload: Workload, owner: str, folder: Path, fetch: Fetch | None) -> Submitted:
+def _submit(workload: Workload, owner: str, folder: Path) -> Submitted:
     blobs: dict[str, Path] = {}
 
     def keep(path: Path) -> str:
@@ -182,8 +168,8 @@ def _submit(workload: Workload, owner: str, folder: Path, fetch: Fetch | None) -
         blobs[key] = path
         return key
 
-    module = _module(workload, folder, fetch)
-    if module is not None and module.path is not None:
+    module = _module(workload, folder)
+    if module.path is not None:
         blobs[module.digest] = module.path
     files = {one.guest: keep(folder / one.source) for one in workload.files}
     stdin = keep(folder / workload.stdin) if workload.stdin is not None else None
@@ -191,7 +177,7 @@ def _submit(workload: Workload, owner: str, folder: Path, fetch: Fetch | None) -
     return Submitted(workload, owner, module, files, stdin, blobs, secrets)
 
 
-def read(path: Path, variables: Mapping[str, str], fetch: Fetch | None = None, owner: str = "") -> list[Submitted]:
+def read(path: Path, variables: Mapping[str, str], owner: str = "") -> list[Submitted]:
     """Everything that a workload file submits; nothing was sent anywhere when this raises.
 
     Args:
@@ -199,22 +185,22 @@ def read(path: Path, variables: Mapping[str, str], fetch: Fetch | None = None, o
         owner: whose workloads these are; by default the file's own name without its ending.
 
     Raises:
-        SkerryError: DEPLOY_001 to DEPLOY_010, RUN_001 to RUN_006.
+        SkerryError: DEPLOY_001 to DEPLOY_007, DEPLOY_010, RUN_001 to RUN_006.
     """
     owner = owner or re.sub(r"[^a-z0-9-]+", "-", path.stem.lower()).strip("-") or "workloads"
-    return [_submit(one, owner, path.parent, fetch) for one in parse(path, variables)]
+    return [_submit(one, owner, path.parent) for one in parse(path, variables)]
 
 
 def variables_of(given: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
-    """Variables from ``-V NAME=VALUE`` and ``-E NAME``. Raises SkerryError (DEPLOY_011)."""
+    """Variables from ``-V NAME=VALUE`` and ``-E NAME``. Raises SkerryError (DEPLOY_008)."""
     found: dict[str, str] = {}
     for name in taken:
         if name not in os.environ:
-            raise SkerryError("DEPLOY_011", f"-E {name}: the environment has no such variable", f"export {name}")
+            raise SkerryError("DEPLOY_008", f"-E {name}: the environment has no such variable", f"export {name}")
         found[name] = os.environ[name]
     for pair in given:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise SkerryError("DEPLOY_011", f"-V {pair!r} is not of the form NAME=VALUE", "write -V NAME=VALUE")
+            raise SkerryError("DEPLOY_008", f"-V {pair!r} is not of the form NAME=VALUE", "write -V NAME=VALUE")
         found[name] = value
     return found

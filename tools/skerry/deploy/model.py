@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
-Kind = Literal["job", "service", "schedule", "container"]
-Rung = Literal["auto", "process", "container", "pod"]
+Kind = Literal["job", "service", "schedule"]
+#: The rungs of the overhead ladder on which workloads are kept.
+Rung = Literal["auto", "process"]
 Restart = Literal["never", "on-failure", "always"]
 
 #: Kubernetes' rule for labels (RFC 1123): the name becomes a unit, a Deployment and a label.
@@ -80,7 +82,7 @@ class Directory(_Model):
 
     host: str = Field(pattern=r"^/[^\x00]*$", description="Absolute path on the host; made when it is not there.")
     guest: GuestPath
-    read_only: bool = True
+    read_only: bool = Field(default=True, description="False: it may write there; a new one belongs to it.")
 
 
 class ConfigFile(_Model):
@@ -109,9 +111,9 @@ class Limits(_Model):
     memory: Size | None = Field(default=128 << 20, description="Bytes; the kernel ends what takes more.")
     cpu: Annotated[float, Field(gt=0)] | None = Field(default=None, description="Cores, such as 0.5; holds back.")
     time: Seconds | None = Field(default=None, description="Seconds of a run; jobs and schedules only.")
-    output: Size | None = Field(default=64 << 20, description="Bytes of both streams of a run together.")
+    output: Size | None = Field(default=64 << 20, description="Bytes of both streams of a run; not of services.")
     open_files: Annotated[int, Field(ge=16)] = 256
-    disk: Size | None = Field(default=64 << 20, description="Bytes that it may write outside its directories.")
+    file_size: Size | None = Field(default=64 << 20, description="Bytes of the largest file that it may write.")
     processes: Annotated[int, Field(
         ge=1)] = Field(default=64, description="Processes and threads, the runtime's own included.")
 
@@ -148,59 +150,48 @@ class Readiness(_Model):
         return self
 
 
-class ServicePort(_Model):
-    """A port at which the service is reached; on plain hosts the listening socket is systemd's."""
-
-    port: Port
-    name: str = Field(default="main", pattern=r"^[a-z0-9-]{1,15}$")
-    host_port: Port | None = Field(default=None, description="Port of the host where it differs.")
-
-
 class Schedule(_Model):
     """When it runs."""
 
     cron: str = Field(description="Minute, hour, day of month, month, day of week; or @hourly, @daily, ...")
     time_zone: str = Field(default="UTC", description="Name of the IANA database, such as Europe/Berlin.")
     missed: bool = Field(default=False, description="Run once after a time at which the host was off.")
-    overlap: Literal["forbid", "replace"] = Field(default="forbid", description="When the former run has not ended.")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"{value!r} is no time zone: write it like Europe/Berlin") from error
+        return value
 
 
 class Workload(_Model):
     """One workload. ``${NAME}`` and ``${NAME:-default}`` in any text are filled in at submission (-V, -E)."""
 
-    name: str = Field(pattern=NAME)
-    kind: Kind
-    module: str | None = Field(
-        default=None, description="Path (relative to this file), oci://REGISTRY/NAME:TAG, or sha256:DIGEST.")
-    image: str | None = Field(default=None, description="kind container: reference of an OCI image.")
-    http: bool = Field(default=False, description="The module is a wasi:http handler; it is served at the first port.")
-    args: list[Text] = []
-    env: dict[str, Text] = {}
-    secrets: dict[str, Secret] = {}
+    name: str = Field(pattern=NAME, description="Lower case letters, digits and hyphens.")
+    kind: Kind = Field(description="A job runs once, a service all the time, a schedule at its times.")
+    module: str = Field(description="Path (relative to this file), or sha256:DIGEST of what the hosts have.")
+    args: list[Text] = Field(default=[], description="Arguments after the module's own name.")
+    env: dict[str, Text] = Field(default={}, description="The module's whole environment, beside its secrets.")
+    secrets: dict[str, Secret] = Field(default={}, description="Values that stand in no file, unit or log.")
     stdin: str | None = Field(default=None, description="File of the controller given as standard input.")
-    directories: list[Directory] = []
-    files: list[ConfigFile] = []
+    directories: list[Directory] = Field(default=[], description="Directories of the host that it may open.")
+    files: list[ConfigFile] = Field(default=[], description="Files that travel with it.")
     placement: Placement = Placement()
     rung: Rung = Field(
         default="auto", description="auto takes the best that each host has; --dry-run says which and why.")
-    network: bool = Field(
-        default=False, description="May open connections. Ports of a service need no network of its own.")
+    network: bool = Field(default=False, description="May open connections and listen.")
     limits: Limits = Limits()
-    restart: Restart | None = Field(
-        default=None, description="Default: always for services and containers, else never.")
+    restart: Restart | None = Field(default=None, description="Default: always for services, else never.")
     readiness: Readiness | None = None
-    ports: list[ServicePort] = []
     schedule: Schedule | None = None
 
     @property
     def restarts(self) -> Restart:
         """The restart policy in force."""
-        return self.restart or ("always" if self.kind in ("service", "container") else "never")
-
-    @property
-    def lasting(self) -> bool:
-        """Whether it is to run all the time."""
-        return self.kind in ("service", "container")
+        return self.restart or ("always" if self.kind == "service" else "never")
 
     @field_validator("env", "secrets")
     @classmethod
@@ -212,21 +203,10 @@ class Workload(_Model):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if (self.kind == "container") != (self.image is not None) or (self.module is None) == (self.image is None):
-            raise ValueError("kind container has an image, every other kind a module")
-        if self.kind == "container" and self.rung == "process":
-            raise ValueError("an image needs the rung container or pod")
         if (self.kind == "schedule") != (self.schedule is not None):
             raise ValueError("kind schedule has a schedule, no other kind has one")
-        if self.ports and not self.lasting:
-            raise ValueError("only services and containers have ports")
-        if self.http and not (self.kind == "service" and self.ports):
-            raise ValueError("an http handler is a service with a port")
-        if self.limits.time is not None and self.lasting:
+        if self.limits.time is not None and self.kind == "service":
             raise ValueError("a service has no end: limits.time is for jobs and schedules")
-        names = [port.name for port in self.ports]
-        if len(set(names)) != len(names):
-            raise ValueError("two ports have one name")
         if shared := set(self.env) & {name for name, one in self.secrets.items() if one.mount is None}:
             raise ValueError(f"{', '.join(sorted(shared))} is both in env and in secrets")
         return self

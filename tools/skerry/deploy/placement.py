@@ -6,7 +6,7 @@ Hosts are chosen in two steps: by what the inventory says of them (`candidates`)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +36,7 @@ class HostView:
 
 @dataclass(frozen=True)
 class Assignment:
-    """A workload's place. ``runtime``: name, version, command (process) or OCI runtime or RuntimeClass (handler)."""
+    """A workload's place. ``runtime``: name, version, command."""
 
     host: str
     rung: str
@@ -111,58 +111,19 @@ def _proved(view: HostView, name: str) -> dict[str, Any] | None:
     return entry if entry and entry.get("proved") else None
 
 
-def _process(workload: Workload, form: Form, view: HostView) -> tuple[dict[str, str] | None, str]:
-    if form in ("component", "http"):
-        entry = _proved(view, "wasmtime")
-        if entry is None:
-            what = "a wasi:http server" if form == "http" else "a runtime for components"
-            return None, f"it has no {what}: wasmtime was not proved there (role wasm_runtime)"
-        return {"name": "wasmtime", "version": entry["version"], "command": entry["command"]}, ""
-    for name in ("wasmtime", "wasmedge"):
+def _process(form: Form, view: HostView) -> tuple[dict[str, str] | None, str]:
+    """The runtime whose command runs a module, or why there is none."""
+    for name in ("wasmtime", "wasmedge") if form == "core" else ("wasmtime",):
         entry = _proved(view, name)
         if entry is not None and entry.get("command"):
             return {"name": name, "version": str(entry["version"]), "command": entry["command"]}, ""
+    if form == "component":
+        return None, "it has no runtime for components: wasmtime was not proved there (role wasm_runtime)"
     return None, "no runtime's command was proved there (role wasm_runtime)"
 
 
-def _container(workload: Workload, form: Form, view: HostView) -> tuple[dict[str, str] | None, str]:
-    docker = view.facts.get("docker") or {}
-    if not docker.get("version"):
-        return None, "it has no Docker (role docker)"
-    if workload.kind == "container":
-        return {"name": "docker", "version": str(docker["version"]), "handler": "runc"}, ""
-    if form != "core":
-        return None, "crun's engine runs core modules only"
-    entry = _proved(view, "crun")
-    if entry is None or "crun" not in (docker.get("runtimes") or []):
-        return None, "Docker has no runtime there that was proved to run wasm (roles docker, wasm_runtime)"
-    engine, version = str(entry.get("engine", "")), str(entry.get("engine_version", ""))
-    return {"name": engine, "version": version, "handler": "crun"}, ""
-
-
-def _pod(workload: Workload, form: Form, view: HostView) -> tuple[dict[str, str] | None, str]:
-    section = view.facts.get("k3s") or {}
-    if not section.get("node"):
-        return None, "it is no node of a cluster (role k3s)"
-    if workload.kind == "container":
-        return {"name": "k3s", "version": str(section.get("version", "")), "handler": "", "node": section["node"]}, ""
-    classes = section.get("runtime_classes") or []
-    for handler, about in sorted(((view.facts.get("wasm_runtime") or {}).get("handlers") or {}).items()):
-        entry = _proved(view, str(about.get("runtime")))
-        if handler in classes and entry is not None and (form == "core" or about.get("engine") == "wasmtime"):
-            version = str(entry.get("engine_version") or entry["version"])
-            return {"name": str(about.get("engine", "")), "version": version, "handler": handler,
-                    "node": section["node"]}, ""
-    return None, "no RuntimeClass of this node was proved to run it (roles k3s, wasm_runtime)"
-
-
-_ABLE: dict[str, Callable[[Workload, Form, HostView], tuple[dict[str, str] | None, str]]] = {
-    "process": _process, "container": _container, "pod": _pod,
-}
-#: Best first. A process costs least on the overhead ladder and needs least; an image starts at the container.
-_AUTO = ("process", "container", "pod")
-_WHY = {"process": "the least overhead that this host has", "container": "it has no runtime's command of its own",
-        "pod": "neither a runtime's command nor Docker fits"}
+#: What ``auto`` says of its choice.
+_WHY = "the least overhead of what this host has"
 
 
 def able(workload: Workload, form: Form, host: str, view: HostView) -> Assignment | Passed:
@@ -170,16 +131,10 @@ def able(workload: Workload, form: Form, host: str, view: HostView) -> Assignmen
     arch = ARCHITECTURES.get(view.arch, view.arch)
     if workload.placement.arch not in (None, arch):
         return Passed(host, f"its architecture is {arch}, not {workload.placement.arch}")
-    reasons = []
-    for rung in _AUTO if workload.rung == "auto" else (workload.rung,):
-        if workload.kind == "container" and rung == "process":
-            continue
-        runtime, reason = _ABLE[rung](workload, form, view)
-        if runtime is not None:
-            why = "asked for" if workload.rung != "auto" else _WHY[rung]
-            return Assignment(host, rung, runtime, why)
-        reasons.append(reason)
-    return Passed(host, "; ".join(reasons))
+    runtime, reason = _process(form, view)
+    if runtime is None:
+        return Passed(host, reason)
+    return Assignment(host, "process", runtime, "asked for" if workload.rung != "auto" else _WHY)
 
 
 def _rank(name: str, host: str) -> bytes:

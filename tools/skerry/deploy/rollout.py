@@ -137,7 +137,7 @@ class Rollout:
         for one in self.submitted:
             fit, passed = candidates(one.workload, self.targets)
             held = frozenset(notes.get(one.name, {}).get("hosts", []))
-            chosen = choose(one.workload, one.module.form if one.module else "core", fit, views, held)
+            chosen = choose(one.workload, one.module.form, fit, views, held)
             chosen.passed = [*passed, *chosen.passed]
             self.report.chosen[one.name] = chosen
             for place in chosen.assignments:

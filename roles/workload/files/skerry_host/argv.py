@@ -34,9 +34,7 @@ def _parents(desired: Desired) -> dict[str, Path]:
 
 def place_files(desired: Desired) -> None:
     """Link the revision's files from the store; safe to do again."""
-    wanted = []
-    if desired["module"]:
-        wanted.append((stage(desired) / "module" / module_name(desired), desired["module"]["digest"]))
+    wanted = [(stage(desired) / "module" / module_name(desired), desired["module"]["digest"])]
     parents = _parents(desired)
     for entry in desired["files"]:
         guest = PurePosixPath(entry["guest"])

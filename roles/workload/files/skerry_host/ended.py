@@ -63,7 +63,7 @@ def _limit(result: str, code: str, status: str, memory: dict[str, int]) -> str |
     if result == "oom-kill" or (full and status in ("KILL", "137", "9")):
         return "memory"
     if status == "XFSZ" or (code == "exited" and status == str(128 + 25)):
-        return "disk"
+        return "file_size"
     return None
 
 
@@ -85,7 +85,7 @@ def record(desired: Desired, environment: dict[str, str]) -> dict[str, Any]:
                              "memory_bytes": memory["peak"] or None}  # fmt: skip
     if limit is None and code == "exited":
         entry["exit_code"] = int(status)
-        if entry["exit_code"] and desired["module"] is not None:
+        if entry["exit_code"]:
             said = _last_words(desired["runtime"]["name"], int(status), processes.output_of(invocation, 10))
             entry["trap"] = said or None
             entry["exit_code"] = None if said else entry["exit_code"]

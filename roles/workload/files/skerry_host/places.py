@@ -26,11 +26,8 @@ def folder(name: str) -> Path:
 def write(path: Path, text: str, mode: int = 0o644) -> bool:
     """Write a file beside its place and rename it there; False when it had that content and mode already."""
     data = text.encode()
-    try:
-        if path.read_bytes() == data and path.stat().st_mode & 0o777 == mode:
-            return False
-    except FileNotFoundError:
-        pass
+    if path.exists() and path.read_bytes() == data and path.stat().st_mode & 0o777 == mode:
+        return False
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)

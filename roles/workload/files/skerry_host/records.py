@@ -65,8 +65,10 @@ def read(name: str, number: int) -> Desired | None:
 def find(name: str, revision: str) -> int | None:
     """The number of a revision named by its number or by the beginning of its digest or its module's."""
     for number in reversed(revisions(name)):
-        found = read(name, number) or {}
-        module = (found.get("module") or {}).get("digest", "")
+        found = read(name, number)
+        if found is None:
+            continue
+        module = found["module"]["digest"]
         if revision in (str(number), f"r{number}") or (
             len(revision) >= 6 and (found["revision"].startswith(revision) or module.startswith(revision))
         ):
@@ -109,9 +111,7 @@ def forget(name: str) -> None:
 
 def digests(desired: Desired) -> set[str]:
     """Digests of all files that a revision needs."""
-    found = {entry["digest"] for entry in desired["files"]}
-    if desired["module"] is not None:
-        found.add(desired["module"]["digest"])
+    found = {entry["digest"] for entry in desired["files"]} | {desired["module"]["digest"]}
     if desired["stdin"] is not None:
         found.add(desired["stdin"])
     return found
@@ -122,5 +122,6 @@ def used() -> set[str]:
     found: set[str] = set()
     for name in names():
         for number in revisions(name):
-            found |= digests(read(name, number) or {"files": [], "module": None, "stdin": None})
+            kept = read(name, number)
+            found |= digests(kept) if kept is not None else set()
     return found

@@ -62,7 +62,7 @@ def workloads() -> list[dict[str, Any]]:
             "runtime": f"{desired['runtime']['name']} {desired['runtime']['version']}", "state": state,
             "ready": state == "running" if desired["kind"] == "service" else state in ("waiting", "done", "running"),
             "revision": desired["revision"], "number": records.revisions(name)[-1],
-            "module": (desired["module"] or {}).get("digest"),
+            "module": desired["module"]["digest"],
             "for_seconds": _seconds(unit.get("ActiveEnterTimestampMonotonic", "0")) if state == "running" else
             _seconds(unit.get("InactiveEnterTimestampMonotonic", "0")),
             "restarts": int(unit.get("NRestarts") or 0), "memory_bytes": int(memory) if memory.isdigit() else None,

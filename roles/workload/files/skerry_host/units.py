@@ -83,13 +83,13 @@ def _limits(desired: Desired) -> list[str]:
         lines.append(f"CPUQuota={max(1, round(limits['cpu'] * 100))}%")
     if limits["time"] is not None:
         lines.append(f"RuntimeMaxSec={limits['time']:g}")
-    if limits["disk"] is not None:
-        lines.append(f"LimitFSIZE={limits['disk']}")
+    if limits["file_size"] is not None:
+        lines.append(f"LimitFSIZE={limits['file_size']}")
     return lines
 
 
 def _network(desired: Desired) -> list[str]:
-    if desired["network"] or desired["ports"]:
+    if desired["network"]:
         return ["RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX"]
     return ["PrivateNetwork=yes", "RestrictAddressFamilies=AF_UNIX"]
 
@@ -118,7 +118,7 @@ def service_text(desired: Desired) -> str:
     """The unit that runs a workload on the rung process."""
     writable = [entry["host"] for entry in desired["directories"] if not entry["read_only"]]
     wait = ["StartLimitIntervalSec=5min", "StartLimitBurst=20"]
-    if desired["network"] or desired["ports"]:
+    if desired["network"]:
         wait += ["After=network-online.target", "Wants=network-online.target"]
     lines = ["[Unit]", f"Description=Skerry workload {desired['name']} ({desired['kind']})", *wait, "", "[Service]",
              "Type=exec", f"SyslogIdentifier=skerry-{desired['name']}", "LogRateLimitIntervalSec=30s",
