@@ -282,7 +282,9 @@ class Work:
         self.diff.append({"header": self.unit, "before": "", "after": "".join(f"{word}\n" for word in words)})
         if self.check:
             return
-        steps = [["daemon-reload"], ["reset-failed", self.unit]] + ([] if enabled else [["enable", self.unit]])
+        steps = [["daemon-reload"]] + ([] if enabled else [["enable", self.unit]])
+        if self.state.get("ActiveState") == "failed":  # of a unit that systemd does not hold it would be an error
+            steps.append(["reset-failed", self.unit])
         for step in [*steps, ["--no-block", "restart", self.unit]]:
             status, text = output(["systemctl", *step])
             if status != 0:
