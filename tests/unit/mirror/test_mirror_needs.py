@@ -19,6 +19,7 @@ from ansible_collections.skerry.edge.plugins.plugin_utils.mirror_needs import (
     incomplete,
     note_need,
     noted_needs,
+    representatives,
     survey,
 )
 
@@ -153,3 +154,14 @@ def test_a_chart_whose_images_nobody_names_is_no_whole_mirror(made: Made, place:
     assert missing.startswith("app/1.0/noarch/app-1.0.images.txt")
     made.put("app/1.0/noarch/app-1.0.images.txt", b"# none\n")
     assert survey([need(charts=[CHART])], Mirror(place)) == ({}, {})
+
+
+def test_hosts_of_one_kind_are_asked_once() -> None:
+    hosts = [
+        ("one", "amd64", True, {"k3s_version": "v1", "ansible_host": "10.0.0.1", "skerry_zone": "a"}),
+        ("like one", "amd64", True, {"k3s_version": "v1", "ansible_host": "10.0.0.2", "skerry_zone": "b"}),
+        ("other variables", "amd64", True, {"k3s_version": "v2"}),
+        ("other machine", "arm64", True, {"k3s_version": "v1"}),
+        ("no node", "amd64", False, {"k3s_version": "v1"}),
+    ]
+    assert representatives(hosts) == ["one", "other variables", "other machine", "no node"]

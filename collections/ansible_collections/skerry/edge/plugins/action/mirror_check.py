@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.skerry.edge.plugins.module_utils.artifacts import ArtifactError, is_url
 from ansible_collections.skerry.edge.plugins.plugin_utils.mirror_needs import (
+    ARCHS,
     Mirror,
     incomplete,
     noted_needs,
+    representatives,
     survey,
 )
+
+#: Groups whose hosts are nodes of the cluster.
+CLUSTER = ("skerry_servers", "skerry_agents")
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -25,6 +31,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Tell the images by architecture, or fail with all that is missing."""
         result: dict[str, Any] = {**super().run(tmp, task_vars), "changed": False}
+        if self._task.args.get("state") == "hosts":
+            return {**result, "hosts": representatives(self._kinds(task_vars or {}))}
         place = str(self._task.args.get("mirror") or "")
         try:
             mirror = Mirror(self._whole(place))
@@ -34,6 +42,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if missing:
             return {**result, "failed": True, "missing": missing, **incomplete(missing, mirror).as_result()}
         return {**result, "images": images}
+
+    def _kinds(self, variables: dict[str, Any]) -> Iterator[tuple[str, str, bool, dict[str, Any]]]:
+        every, groups = variables["hostvars"], variables["groups"]
+        members = {host for group in CLUSTER for host in groups.get(group, [])}
+        for host in variables["ansible_play_hosts"]:
+            known = every.raw_get(host)
+            machine = (known.get("ansible_facts") or {}).get("architecture", "")
+            yield host, ARCHS.get(machine, machine), host in members, known
 
     def _whole(self, place: str) -> str:
         if not place:

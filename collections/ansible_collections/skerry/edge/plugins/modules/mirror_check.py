@@ -14,10 +14,17 @@ description:
   - Which images a chart runs is read from the list that C(skerry mirror build) put beside the chart, in addition to the
     images that roles declare.
 options:
-  mirror:
-    description: A directory on the controller, or an http(s) URL with the same layout.
+  state:
+    description:
+      - C(complete) compares. C(hosts) only names one host of the play for each kind (architecture, in the cluster or
+        not, variables), which has to be asked; the others of its kind need the same.
     type: str
-    required: true
+    choices: [complete, hosts]
+    default: complete
+  mirror:
+    description: A directory on the controller, or an http(s) URL with the same layout; for C(complete).
+    type: str
+    default: ""
 author:
   - The Skerry authors
 attributes:
@@ -37,8 +44,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+hosts:
+  description: Names of hosts, one of each kind.
+  type: list
+  elements: str
+  returned: with C(state=hosts)
 images:
   description: Full references of images that hosts of the play need, by architecture (amd64, arm64, arm).
   type: dict
-  returned: success
+  returned: with C(state=complete), when nothing is missing
 """

@@ -28,6 +28,11 @@ from ansible_collections.skerry.edge.plugins.module_utils.artifacts import (
 IMAGES = "images"
 ARCHS = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64", "armv7l": "arm", "armv8l": "arm"}
 TIMEOUT = 20
+#: Variables that say how a host is reached or called, or what a run found out, not what it needs.
+_IRRELEVANT = (
+    "ansible_", "inventory_", "sandbox_", "group_names", "groups", "hostvars", "k3s_node_", "skerry_region",
+    "skerry_zone", "__", "omit", "module_setup", "gather_subset", "discovered_interpreter",
+)
 _NETWORK = (urllib.error.URLError, ConnectionError, TimeoutError)
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 #: A reference that has all its parts.
@@ -157,6 +162,20 @@ def noted_needs(hosts: Iterable[str]) -> list[tuple[str, str, dict[str, Any]]]:
             seen.add(mark)
             needs.append((host, arch, listed))
     return needs
+
+
+def representatives(hosts: Iterable[tuple[str, str, bool, dict[str, Any]]]) -> list[str]:
+    """One host for each different kind: the others of its kind need the same.
+
+    Args:
+        hosts: (host, architecture, whether it belongs to the cluster, its variables as they are written).
+    """
+    chosen: dict[str, str] = {}
+    for host, arch, member, variables in hosts:
+        said = {key: value for key, value in variables.items() if not key.startswith(_IRRELEVANT)}
+        mark = json.dumps([arch, member, said], sort_keys=True, default=str)
+        chosen.setdefault(mark, host)
+    return list(chosen.values())
 
 
 def _images(need: dict[str, Any], mirror: Mirror) -> Iterator[str]:
