@@ -45,7 +45,8 @@ def _bars() -> tuple[Any, Any]:
 
     def watch(path: str) -> Any:
         task = display.add_task(path, total=None)
-        return lambda done, total: display.update(task, completed=done, total=total)
+        # What is there goes out of sight: a site may need a hundred images.
+        return lambda done, total: display.update(task, completed=done, total=total, visible=done != total)
 
     return display, watch
 

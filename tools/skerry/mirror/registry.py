@@ -156,7 +156,8 @@ class Repository:
         Raises:
             SkerryError: MIRROR_013 (not there, no network), MIRROR_014 (refused), MIRROR_010 (other content).
         """
-        with self._get(f"manifests/{what}", {"Accept": ACCEPT}, what) as response:
+        label = what if what.startswith("sha256:") else f"tag {what}"
+        with self._get(f"manifests/{what}", {"Accept": ACCEPT}, label) as response:
             raw = response.content
             actual = "sha256:" + hashlib.sha256(raw).hexdigest()
             said = response.headers.get("Content-Type", "").partition(";")[0]
