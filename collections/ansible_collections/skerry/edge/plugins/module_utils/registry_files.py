@@ -1,6 +1,6 @@
 """Files of a registry host: the registry's configuration, its users, units.
 
-Configuration keys as documented for distribution 2.8 (docs/configuration.md). Python 3.8, standard library only.
+Configuration keys as upstream documents them for distribution 2.8. Python 3.8, standard library only.
 """
 
 from __future__ import annotations
