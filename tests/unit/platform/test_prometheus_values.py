@@ -19,10 +19,17 @@ SHOWN = {
     "targets": "{{ __prometheus_static_configs }}", "tls": "{{ __prometheus_tls_hosts }}",
     "size": "{{ __prometheus_retention_size }}", "ca": "{{ __prometheus_certificates }}",
     "job": "{{ __prometheus_job_plain_hosts }}", "secret": "{{ __prometheus_objects_before }}",
+    "unknown": "{{ __prometheus_uncertified }}",
     "charts": "{{ __prometheus_charts | map(attribute='chart') | list }}",
 }  # fmt: skip
+READ = {"results": [
+    {"item": "plain-2", "facts": {"node_exporter": {"certificate": "-----BEGIN A-----\n-----END A-----\n"}}},
+    {"item": "plain-7", "facts": {"node_exporter": {"certificate": "-----BEGIN B-----\n-----END B-----\n"}}},
+    {"item": "plain-8", "facts": {"docker": {}}},
+]}  # fmt: skip
 CASES: dict[str, dict[str, Any]] = {
     "defaults": {},
+    "read": {"__prometheus_exporters": READ},
     "none": {"prometheus_hosts": False, "prometheus_grafana": True},
     "small": {"prometheus_storage_size": "500Mi"},
     "large": {"prometheus_storage_size": "2Ti"},
@@ -58,7 +65,12 @@ def test_certificates_come_from_the_hosts_or_the_site(cases: dict[str, Any]) -> 
     assert cases["defaults"]["tls"] == ["plain-2"]
     assert cases["defaults"]["ca"] == ""
     assert "tls_config" not in cases["defaults"]["job"]
+    assert cases["read"]["secret"][0]["stringData"] == {
+        "ca.crt": "-----BEGIN A-----\n-----END A-----\n-----BEGIN B-----\n-----END B-----\n",
+    }  # fmt: skip
+    assert cases["read"]["unknown"] == ["plain-8"]
     assert cases["said"]["ca"] == "SITE"
+    assert cases["said"]["secret"][0]["stringData"]["ca.crt"] == "SITE\n"
     assert cases["said"]["job"]["tls_config"] == {"ca_file": "/etc/skerry-hosts/ca.crt"}
     assert cases["said"]["job"]["basic_auth"]["password_file"] == "/etc/skerry-hosts/password"
     assert set(cases["said"]["secret"][0]["stringData"]) == {"password", "ca.crt"}

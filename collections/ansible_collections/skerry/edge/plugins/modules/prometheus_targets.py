@@ -23,6 +23,11 @@ options:
     type: list
     elements: str
     default: [prometheus]
+  hosts:
+    description: Values of the label C(host) that some target must have, whether it is up or down.
+    type: list
+    elements: str
+    default: []
   port:
     description: Port of the API.
     type: int
@@ -80,6 +85,11 @@ def summary(answer):
     return up, down
 
 
+def known(answer):
+    """Hosts that have a target."""
+    return {target["labels"].get("host", "") for target in answer["data"]["activeTargets"]}
+
+
 def ask(api, namespace, service):
     """Prometheus's answer, or a sentence why there is none."""
     path = f"/api/v1/namespaces/{namespace}/services/{service}/proxy/api/v1/targets?state=active"
@@ -103,7 +113,8 @@ def wait(module, api):
         answer, why = ask(api, given["namespace"], given["service"])
         up, down = summary(answer) if answer else ({}, [])
         missing = [job for job in given["jobs"] if not up.get(job)]
-        if answer and not missing:
+        unknown = sorted(set(given["hosts"]) - known(answer)) if answer else []
+        if answer and not missing and not unknown:
             return {"changed": False, "up": up, "down": down}
         if time.monotonic() >= deadline:
             break
@@ -114,6 +125,13 @@ def wait(module, api):
             "MONITOR_003",
             f"Prometheus did not answer within {given['timeout']} s: {why}",
             f"see `kubectl -n {given['namespace']} get pods` and the log of deployment prometheus-server",
+        )
+    if unknown:
+        fail(
+            module,
+            "MONITOR_005",
+            f"Prometheus does not even try to scrape {', '.join(unknown)}",
+            f"see `kubectl -n {given['namespace']} logs deploy/prometheus-server`: it could not make a scrape pool",
         )
     told = "; ".join(f"{item['job']} {item['instance']}: {item['error']}" for item in down if item["job"] in missing)
     fail(
@@ -137,6 +155,7 @@ def main():
             "namespace": {"type": "str", "default": "monitoring"},
             "service": {"type": "str", "default": "prometheus-server:80"},
             "jobs": {"type": "list", "elements": "str", "default": ["prometheus"]},
+            "hosts": {"type": "list", "elements": "str", "default": []},
             "port": {"type": "int", "default": 6443},
             "timeout": {"type": "int", "default": 300},
         },
