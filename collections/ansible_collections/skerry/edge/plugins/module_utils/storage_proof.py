@@ -130,7 +130,8 @@ class Proof:
                     "me": "ab"[number],
                     "other": "ba"[number],
                     "mine": f"{self.token} by {'ab'[number]}",
-                    "patience": self.options["timeout"],
+                    # It gives up before we do, and says what it missed.
+                    "patience": max(5, self.options["timeout"] - 10),
                 }
                 self.api.json("POST", self.folder + "/pods", pod(names[number], namespace, node, image, volume, words))
             for number, name in enumerate(names):
@@ -159,7 +160,8 @@ class Proof:
         found = self.api.json("GET", f"{self.folder}/pods/{name}", missing_ok=True)
         lines += self.watch.pod_story(found) if found else []
         lines += self.watch.log(namespace, name, "proof") if found else []
-        lines += self.watch.events(namespace, name)
+        if (found or {}).get("status", {}).get("phase") in (None, "Pending"):
+            lines += self.watch.events(namespace, name)
         bound = self.api.json("GET", f"{self.folder}/persistentvolumeclaims/{volume}", missing_ok=True)
         state = (bound or {}).get("status", {}).get("phase", "gone")
         if state != "Bound":
