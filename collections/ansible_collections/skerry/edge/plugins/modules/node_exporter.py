@@ -301,8 +301,10 @@ class Work:
             if time.monotonic() >= deadline:
                 break
             time.sleep(0.2)
-        _, journal = output(["journalctl", "-u", self.unit, "-n", "20", "--no-pager", "-o", "cat"])
-        words = " / ".join([line for line in journal.splitlines() if line.strip()][-2:])[:500]
+        _, journal = output(["journalctl", "-u", self.unit, "-n", "60", "--no-pager", "-o", "cat"])
+        lines = [line for line in journal.splitlines() if line.strip()]
+        errors = [line for line in lines if re.search(r"level=(error|ERROR)|err=|address already in use", line)]
+        words = " / ".join((errors or lines)[-2:])[:500]
         cause = f"the node exporter did not answer within {self.given['timeout']} s: {why}; its last words: {words}"
         remedy = f"look at `journalctl -u {self.unit}` on the host; another exporter may have the port"
         raise ExporterError("MONITOR_018", cause, remedy)
