@@ -12,10 +12,10 @@ from cryptography import x509
 FOLDER = "/var/tmp/skerry-acme"
 ZONE = "edge.example.org"
 PORTS = {"acme": 14000, "dns": 5354}
-# Its YAML is not all of YAML: one key a line.
+# Its YAML is not all of YAML: one key a line. It listens on one address, else answers to updates leave by another one.
 KNOT = """\
 server:
-    listen: 0.0.0.0@{port}
+    listen: {address}@{port}
     rundir: {folder}/run
 database:
     storage: {folder}/db
@@ -50,7 +50,7 @@ def acme(host):
     key = base64.b64encode(secrets.token_bytes(32)).decode()
     host.check_output(f"rm -rf {FOLDER}; mkdir -p -m 700 {FOLDER}/run {FOLDER}/db")
     write(host, "zone", f"@ 60 SOA ns.{ZONE}. ops.{ZONE}. 1 60 60 600 60\n@ 60 NS ns\nns 60 A {address}")
-    write(host, "knot.conf", KNOT.format(folder=FOLDER, port=PORTS["dns"], key=key, zone=ZONE))
+    write(host, "knot.conf", KNOT.format(folder=FOLDER, address=address, port=PORTS["dns"], key=key, zone=ZONE))
     certificate = f"-keyout {FOLDER}/key.pem -out {FOLDER}/cert.pem -subj /CN=acme -addext subjectAltName=IP:{address}"
     host.check_output(f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 {certificate}")
     write(host, "pebble.json", json.dumps({"pebble": {

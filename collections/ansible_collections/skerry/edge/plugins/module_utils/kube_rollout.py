@@ -29,6 +29,12 @@ CONDITIONS = {"CustomResourceDefinition": "Established", "APIService": "Availabl
 EXIST = ("ConfigMap", "Secret", "Service", "ServiceAccount", "StorageClass", "RuntimeClass")
 #: Reasons of a waiting container that time alone does not mend.
 STUCK = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
+#: What cert-manager makes on its way to a certificate.
+ISSUING = (
+    ("cert-manager.io/v1", "CertificateRequest"),
+    ("acme.cert-manager.io/v1", "Order"),
+    ("acme.cert-manager.io/v1", "Challenge"),
+)
 LOG_LINES = 15
 EVENTS = 6
 
@@ -206,10 +212,25 @@ class Watch:
                 labels = ((item["spec"].get("selector") or {}).get("matchLabels")) or {}
                 for pod in self.pods(ref["namespace"], labels)[:3]:
                     lines += self.pod_story(pod)
+            if ref["kind"] == "Certificate":
+                lines += self.issuing(ref["namespace"], ref["name"])
             lines += self.events(ref["namespace"], ref["name"])
         except (K3sError, UnavailableError) as error:
             lines = [f"(more could not be read: {error})"]
         return "".join("\n  " + line for line in lines)
+
+    def issuing(self, namespace, name):
+        """Where a certificate is stuck: what its requests, orders and challenges say, the youngest last."""
+        lines = []
+        for version, kind in ISSUING:
+            folder = self.objects.kinds.collection(version, kind, namespace)
+            items = self.api.json("GET", folder)["items"] if folder else []
+            for item in sorted(items, key=lambda one: one["metadata"].get("creationTimestamp") or ""):
+                status = item.get("status") or {}
+                why = status.get("reason") or _condition(item, "Ready").get("message")
+                if item["metadata"]["name"].startswith(name + "-") and why:
+                    lines.append("{} {}: {}".format(kind, status.get("state") or "", " ".join(why.split()))[:400])
+        return lines[-EVENTS:]
 
     def pods(self, namespace, labels):
         """The pods with these labels, those that are not well first, then the youngest."""
