@@ -87,6 +87,16 @@ def test_a_proof_is_remembered_and_holds(api: StrictApi, nodes: list[str], runti
     assert probes.proofs() == {}
 
 
+def test_the_namespace_goes_and_comes_back(api: StrictApi) -> None:
+    probes = Probes(api, SPACE, 30)
+    probes.prepare()
+    gone = Module({"namespace": SPACE}, False)
+    assert kwasm_probe.remove(gone, api)["changed"]
+    assert not kwasm_probe.remove(gone, api)["changed"]
+    assert probes.prepare()
+    assert not probes.prepare()
+
+
 def test_a_handler_without_a_class_is_told(api: StrictApi, nodes: list[str]) -> None:
     _pairs, lost = kwasm_probe.wanted(api, [{"node": nodes[0], "handlers": {"spin": "mark"}}])
     assert lost == {f"{nodes[0]}/spin": "no RuntimeClass of this handler admits the node"}

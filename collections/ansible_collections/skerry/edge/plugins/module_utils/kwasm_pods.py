@@ -105,9 +105,12 @@ class Probes:
         self.memory = f"/api/v1/namespaces/{namespace}/configmaps/{PROOFS}"
 
     def prepare(self):
-        """Make the namespace where it is not there; returns whether it was made."""
-        if self.api.json("GET", "/api/v1/namespaces/" + self.namespace, missing_ok=True) is not None:
-            return False
+        """Make the namespace where it is not there; returns whether it was made. One that is going is waited for."""
+        path, deadline = "/api/v1/namespaces/" + self.namespace, time.monotonic() + self.timeout
+        while (present := self.api.json("GET", path, missing_ok=True)) is not None:
+            if not present["metadata"].get("deletionTimestamp") or time.monotonic() > deadline:
+                return False
+            time.sleep(0.5)
         metadata = {"name": self.namespace, "labels": {**MANAGED, **RESTRICTED}}
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
         self.api.json("POST", "/api/v1/namespaces", body)

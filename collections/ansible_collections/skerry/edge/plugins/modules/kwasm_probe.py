@@ -152,8 +152,9 @@ def remove(module, api):
     """Remove the namespace; the module's result."""
     path = "/api/v1/namespaces/" + module.params["namespace"]
     present = api.json("GET", path, missing_ok=True)
-    labels = ((present or {}).get("metadata") or {}).get("labels") or {}
-    ours = labels.get("app.kubernetes.io/managed-by") == "skerry"
+    metadata = (present or {}).get("metadata") or {}
+    going = bool(metadata.get("deletionTimestamp"))
+    ours = (metadata.get("labels") or {}).get("app.kubernetes.io/managed-by") == "skerry" and not going
     if ours and not module.check_mode:
         api.json("DELETE", path, missing_ok=True)
     return {"changed": ours, "due": [], "proved": [], "failed_probes": {}, "broken_nodes": []}
