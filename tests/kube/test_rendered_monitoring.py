@@ -140,7 +140,7 @@ def test_the_configuration_is_valid_as_the_chart_writes_it(case: str, objects: O
     (tmp_path / "prometheus.yml").write_text(text)
     for name in ("recording_rules.yml", "alerting_rules.yml", "rules", "alerts"):
         (tmp_path / name).write_text(data[name])
-    command = [promtool, "check", "config", "prometheus.yml"]
+    command = [str(promtool), "check", "config", "prometheus.yml"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
