@@ -19,8 +19,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.kubernetes)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def api_server() -> Iterator[Cluster]:
-    """One cluster for all tests: API server, controllers, scheduler, three simulated nodes."""
+    """A cluster for each file, so that nobody finds what others left: three simulated nodes, scheduler, controllers."""
     with Cluster(Plan(nodes=3)) as cluster:
         yield cluster

@@ -70,7 +70,7 @@ def test_a_role_s_objects(case: Case, recorded: dict[Case, Recorded], cluster: C
             raise
         assert applying.bring(cluster, module, arguments) == []
         assert applying.bring(cluster, module, arguments, check=True) == []
-    assert differences
+    assert differences, "the case applies nothing"
     if case.role in COMPONENTS:
         record(support, COMPONENTS[case.role])
 
