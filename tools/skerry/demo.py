@@ -1,4 +1,4 @@
-"""The demo: three sandbox hosts, provisioned by site.yml, real programs run and measured on every rung they have.
+"""The demo: three sandbox hosts, provisioned by site.yml, real programs measured on every rung they have, one deployed.
 
 It types the commands that a person would type and shows them, so that what is seen can be repeated one by one.
 """
@@ -19,6 +19,7 @@ from rich.text import Text
 
 from skerry import paths
 from skerry.errors import Exit, SkerryError
+from skerry.workloads import inputs, manifest
 
 INVENTORY = "inventories/sandbox"
 
@@ -114,6 +115,25 @@ def steps(samples: int | None) -> list[Step]:
     ]
 
 
+def deployment(readings: Path) -> list[Step]:
+    """The last part of the tour: the program stays on the hosts, and says what it did."""
+    again = "run it again by itself; `skerry ps -i INVENTORY` shows what there is"
+    words = ("deploy", "workloads/sensors/deploy.yaml", "-i", INVENTORY, "-V", f"READINGS={readings}")
+    return [
+        Step("Deploy a program to the edge hosts", words, again, goes_on=(0, 1)),
+        Step("See how it does", ("ps", "-i", INVENTORY), again, goes_on=(0, 1)),
+        Step("Read what it printed", ("logs", "sensors", "-i", INVENTORY, "-n", "3"), again, goes_on=(0, 1)),
+    ]
+
+
+def _readings() -> Path:
+    """Some readings of sensors, those of the small measurement."""
+    found = manifest.load_all(["sensors"])[0].sizes["small"].stdin
+    if found is None:
+        raise AssertionError("the program reads standard input")
+    return inputs.materialise(found)
+
+
 def demo(console: Console, samples: int | None = None, remove: bool = False) -> int:
     """The whole tour; its exit code is the worst of its steps.
 
@@ -129,6 +149,8 @@ def demo(console: Console, samples: int | None = None, remove: bool = False) -> 
         tour.take(provision)
         build.wait()
         tour.take(bench)
+        for step in deployment(_readings()):
+            tour.take(step)
     finally:
         build.stop()
         if remove:

@@ -16,6 +16,8 @@ from pydantic import ValidationError
 from skerry.deploy.model import Workload, is_digest
 from skerry.deploy.modules import Form, look
 from skerry.errors import SkerryError
+from skerry.workloads import manifest
+from skerry.workloads.build import build_one
 
 _HOLE = re.compile(r"\$(?:\$|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\})")
 
@@ -156,6 +158,8 @@ def _module(workload: Workload, folder: Path) -> Module:
     if is_digest(given):
         return Module(given.removeprefix("sha256:"), workload.name, 0, "core", None)
     path = folder / given
+    if (path / "workload.yaml").is_file():
+        path = build_one(manifest.load(path / "workload.yaml"), "wasm").path
     known = look(path)
     return Module(digest(path), path.name.removesuffix(".wasm"), known.size, known.form, path)
 
@@ -185,7 +189,7 @@ def read(path: Path, variables: Mapping[str, str], owner: str = "") -> list[Subm
         owner: whose workloads these are; by default the file's own name without its ending.
 
     Raises:
-        SkerryError: DEPLOY_001 to DEPLOY_007, DEPLOY_010, RUN_001 to RUN_006.
+        SkerryError: DEPLOY_001 to DEPLOY_007, DEPLOY_010, RUN_001 to RUN_006; WORKLOAD_... of a folder.
     """
     owner = owner or re.sub(r"[^a-z0-9-]+", "-", path.stem.lower()).strip("-") or "workloads"
     return [_submit(one, owner, path.parent) for one in parse(path, variables)]

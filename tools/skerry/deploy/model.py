@@ -172,7 +172,9 @@ class Workload(_Model):
 
     name: str = Field(pattern=NAME, description="Lower case letters, digits and hyphens.")
     kind: Kind = Field(description="A job runs once, a service all the time, a schedule at its times.")
-    module: str = Field(description="Path (relative to this file), or sha256:DIGEST of what the hosts have.")
+    module: str = Field(
+        description="Path (relative to this file) of a module, or of a folder with a workload.yaml, which is built; "
+        "or sha256:DIGEST of what the hosts have.")
     args: list[Text] = Field(default=[], description="Arguments after the module's own name.")
     env: dict[str, Text] = Field(default={}, description="The module's whole environment, beside its secrets.")
     secrets: dict[str, Secret] = Field(default={}, description="Values that stand in no file, unit or log.")
