@@ -61,6 +61,8 @@ def inventory(tmp_path: Path, upstream: Site) -> Path:
             "skerry_arch": "amd64",
             "k3s_download_url": f"{upstream.url}/k3s-io/k3s/releases/download",
             "wasm_runtime_download_url": upstream.url,
+            # Charts and images have their own tests: test_declared_images.py, test_images.py.
+            **{f"{role}_state": "unmanaged" for role in ("redpanda", "nfs_provisioner", "prometheus")},
         },
     }}  # fmt: skip
     path = tmp_path / "inventory.yml"
