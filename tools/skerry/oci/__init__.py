@@ -1,0 +1,1 @@
+"""WebAssembly modules as OCI images and artifacts: built here without a daemon, pushed, pulled, looked at."""

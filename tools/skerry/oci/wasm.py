@@ -1,0 +1,148 @@
+"""What a WebAssembly binary is, as its image or artifact tells it: module or component, its imports and exports.
+
+Binary formats: WebAssembly core specification 2.0, section 5; component model, Binary.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from skerry.errors import SkerryError
+from skerry.running import module as core
+
+COMPONENT = b"\x0d\0\x01\0"
+#: Interfaces (name before the version) of which a component exports one when a host can start it.
+RUNNABLE = ("wasi:cli/run", "wasi:http/incoming-handler")
+_IMPORTS, _EXPORTS, _LAST = 10, 11, 12
+
+
+@dataclass(frozen=True)
+class Program:
+    """A module (``os`` wasip1) or a component (wasip2). Names of imports and exports: of components alone, sorted."""
+
+    content: bytes
+    form: Literal["core", "component"]
+    imports: tuple[str, ...] = ()
+    exports: tuple[str, ...] = ()
+
+    @property
+    def os(self) -> str:
+        """As the wasm OCI artifact layout calls it."""
+        return "wasip2" if self.form == "component" else "wasip1"
+
+
+class _CutError(Exception):
+    """The bytes end, or say something that the format does not have."""
+
+
+class _Reader:
+    def __init__(self, data: bytes, at: int, end: int) -> None:
+        self.data, self.at, self.end = data, at, end
+
+    def take(self, size: int) -> bytes:
+        if self.at + size > self.end:
+            raise _CutError(f"{size} bytes are announced at byte {self.at}, {self.end - self.at} are there")
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def byte(self) -> int:
+        return self.take(1)[0]
+
+    def number(self) -> int:
+        """A LEB128 of at most 5 bytes."""
+        value = 0
+        for shift in range(0, 35, 7):
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            if not byte & 0x80:
+                return value
+        raise _CutError(f"a number at byte {self.at} is too long")
+
+    def name(self) -> str:
+        """A name of an import or export, without its encoding's first byte."""
+        if self.byte() > 1:
+            raise _CutError(f"a name of an unknown kind at byte {self.at - 1}")
+        try:
+            return self.take(self.number()).decode()
+        except UnicodeDecodeError as error:
+            raise _CutError(f"a name before byte {self.at} is no UTF-8") from error
+
+    def description(self) -> None:
+        """externdesc: what an import or export is; read over."""
+        kind = self.byte()
+        if kind == 0 and self.byte() != 0x11:
+            raise _CutError(f"an item of an unknown kind at byte {self.at - 1}")
+        if kind > 5:
+            raise _CutError(f"an item of the unknown kind {kind} at byte {self.at - 1}")
+        if kind in (2, 3) and self.byte() == 1 and kind == 3:
+            return  # a type of its own has no number
+        self.number()
+
+
+def _names(reader: _Reader, exports: bool) -> list[str]:
+    found = []
+    for _ in range(reader.number()):
+        found.append(reader.name())
+        if exports:
+            if reader.byte() == 0:
+                reader.byte()  # the sort of a core item has a second byte
+            reader.number()
+            if reader.byte() == 0:
+                continue
+        reader.description()
+    return found
+
+
+def _sections(data: bytes) -> tuple[list[str], list[str]]:
+    imports: list[str] = []
+    exports: list[str] = []
+    reader = _Reader(data, 8, len(data))
+    while reader.at < reader.end:
+        kind, size = reader.byte(), reader.number()
+        inner = _Reader(data, reader.at, reader.at + size)
+        reader.take(size)
+        if kind > _LAST:
+            raise _CutError(f"a section of unknown kind {kind} before byte {inner.at}")
+        if kind in (_IMPORTS, _EXPORTS):
+            (imports if kind == _IMPORTS else exports).extend(_names(inner, kind == _EXPORTS))
+    return imports, exports
+
+
+def look(path: Path) -> Program:
+    """Read a module or a component.
+
+    Raises:
+        SkerryError: RUN_001, RUN_002 (no such file, no wasm), RUN_003 (an unknown version), RUN_004 (a damaged module);
+            IMAGE_011 (a damaged component).
+    """
+    try:
+        data = path.read_bytes()
+    except OSError:
+        data = b""  # `inspect` says why
+    if data[:8] != core.MAGIC + COMPONENT:
+        try:
+            core.inspect(path)
+        except SkerryError as error:
+            if error.code not in ("RUN_005", "RUN_006"):  # a library is an artifact as well
+                raise
+        return Program(data, "core")
+    try:
+        imports, exports = _sections(data)
+    except _CutError as error:
+        raise SkerryError("IMAGE_011", f"{path} is a damaged component: {error}", "build or copy it again") from error
+    return Program(data, "component", tuple(sorted(imports)), tuple(sorted(exports)))
+
+
+def require_command(path: Path, program: Program) -> None:
+    """See that a container can be started from it.
+
+    Raises:
+        SkerryError: RUN_005, RUN_006 for core modules; IMAGE_012 for components that export nothing to start.
+    """
+    if program.form == "core":
+        core.inspect(path)
+    elif not any(name.partition("@")[0] in RUNNABLE for name in program.exports):
+        raise SkerryError("IMAGE_012", f"{path} is a component that exports neither {' nor '.join(RUNNABLE)}",
+                          "an image needs a program: build a command, or pack the library with --form artifact")
