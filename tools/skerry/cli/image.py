@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from skerry.cli.options import Inventory, On
 
 if TYPE_CHECKING:
     from skerry.oci.layout import Layout
@@ -19,7 +22,14 @@ Folder = Annotated[Path | None, typer.Option("--layout", help="OCI layout to use
 Authority = Annotated[Path | None, typer.Option("--ca", help="PEM file of the only authority to trust.")]
 User = Annotated[str, typer.Option(help="User at the registry; needs --password-file.")]
 PasswordFile = Annotated[str, typer.Option(metavar="FILE", help="File whose only line is the password; - is stdin.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+
+class Engine(StrEnum):
+    """Where images can be loaded on a host."""
+
+    DOCKER = "docker"
+    CONTAINERD = "containerd"
 
 
 @app.callback()
@@ -200,6 +210,40 @@ def save(
 
     write(_layout(layout), refer(ref), platform, file)
     typer.echo(f"{file}")
+
+
+@app.command("import")
+def bring(
+    ref: Ref,
+    inventory: Inventory,
+    on: On = None,
+    into: Annotated[list[Engine] | None, typer.Option(
+        help="Engine to load it into, repeatable; default Docker and k3s's containerd where a host has them.")] = None,
+    layout: Folder = None,
+    host_timeout: Annotated[float, typer.Option(min=1, help="Seconds that one host may take in all.")] = 300,
+    as_json: AsJson = False,
+) -> int:
+    """Load an image that was built or pulled here into hosts, without a registry."""
+    from skerry.cli.mirror import size_text
+    from skerry.oci.hosts import bring as load
+    from skerry.oci.kinds import refer
+    from skerry.targets import inventory as inventories
+
+    outcome = load(_layout(layout), refer(ref), inventories.read(inventory, on),
+                   [engine.value for engine in into or []], host_timeout)
+    for one in outcome.loaded:
+        if as_json:
+            typer.echo(json.dumps({"host": one.host, "engine": one.engine, "state": one.state, "sent": one.sent,
+                                   "error": one.error.as_dict() if one.error else None}))
+        else:
+            typer.echo(f"{one.host} {one.engine} {one.state}" + (f" ({size_text(one.sent)} sent)" if one.sent else ""))
+    faults = [*outcome.faults.items(), *((one.host, one.error) for one in outcome.loaded if one.error and not as_json)]
+    for host, fault in faults:
+        if as_json:
+            typer.echo(json.dumps({"host": host, "error": fault.as_dict()}))
+        else:
+            typer.echo(f"{fault.code} {fault.cause}\n  remedy: {fault.remedy}", err=True)
+    return int(outcome.exit_code)
 
 
 @app.command()

@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("Workloads", "Run one WebAssembly module on every chosen host and rung."),
     "workloads": ("Workloads", "Build the measured programs from their sources."),
     "workload": ("Workloads", "Workload files and projects: their schema, new ones."),
-    "image": ("Workloads", "Modules as OCI images and artifacts: build, push, pull, inspect."),
+    "image": ("Workloads", "Modules as OCI images and artifacts: build, push, pull, import."),
     "deploy": ("Deployment", "Bring the workloads of a file to the hosts that they are for."),
     "ps": ("Deployment", "Deployed workloads: where they run and how they do."),
     "logs": ("Deployment", "What a workload prints, of all its hosts."),
