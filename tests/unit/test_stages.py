@@ -95,6 +95,21 @@ def test_what_needs_a_failed_stage_is_not_run_and_cleaning_up_is() -> None:
     assert found["hosts down"].outcome is Outcome.PASSED
 
 
+def test_a_stage_waits_for_what_it_requires_and_holds_nobody_up(tmp_path: Path) -> None:
+    order = tmp_path / "order"
+
+    def noting(name: str, seconds: float) -> str:
+        return f"import time; time.sleep({seconds}); open({str(order)!r}, 'a').write('{name} ')"
+
+    found = run(
+        stage("build", noting("build", 1.0), together=True),
+        stage("tests", noting("tests", 0), together=True, requires=("build",)),
+        stage("other", noting("other", 0), together=True),
+    )
+    assert order.read_text().split() == ["other", "build", "tests"]
+    assert all(one.outcome is Outcome.PASSED for one in found.values())
+
+
 def test_an_unmet_need_skips_with_its_reason_and_leaves_nothing_to_clean() -> None:
     found = run(
         stage("hosts up", "print('x')", needs=(Need.HOSTS,)),

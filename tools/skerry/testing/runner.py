@@ -187,8 +187,9 @@ class Runner:
             if time.monotonic() > self._until:
                 self._stop(waiting)
                 return
-            while waiting and len(self._running) < workers:
-                self._begin(waiting.pop(0))
+            while len(self._running) < workers and (stage := self._next(waiting)) is not None:
+                waiting.remove(stage)
+                self._begin(stage)
             ended = [running for running in self._running if running.poll()]
             for running in ended:
                 self._running.remove(running)
@@ -196,6 +197,11 @@ class Runner:
             if not ended:
                 self._watch(self._running, None)
                 time.sleep(POLL)
+
+    def _next(self, waiting: Sequence[Stage]) -> Stage | None:
+        """The first stage that waits for no other one of these."""
+        ahead = {stage.name for stage in waiting} | {running.stage.name for running in self._running}
+        return next((stage for stage in waiting if not ahead & set(stage.requires)), None)
 
     def _stop(self, waiting: Iterable[Stage]) -> None:
         """The run's time is up: end what runs, leave out the rest."""

@@ -124,7 +124,7 @@ def _kubernetes(mine: dict[str, str]) -> list[Stage]:
     needs = (Need.KUBERNETES,)
     build = _tool("-m", "skerry.testing.kube", "build")
     tests = _pytest("kubernetes", "tests/kube", 900, "--timeout=300", needs=needs, requires=(KUBERNETES_BUILD,),
-                    wants=(Need.MONITORING,), environment=mine)
+                    wants=(Need.MONITORING,), together=True, environment=mine)
     return [Stage(KUBERNETES_BUILD, (build,), 1800, needs=needs, together=True), tests]
 
 
@@ -182,7 +182,8 @@ def plan(mode: Mode, only: Sequence[str] = (), keep: bool = False) -> list[Stage
         build, tests = _kubernetes(mine)
         stages = [build, *stages, tests]
         wants = (Need.BROWSER, Need.MONITORING)
-        stages.append(_pytest("integration", "tests/integration", 1200, "--timeout=300", wants=wants, environment=mine))
+        stages.append(_pytest("integration", "tests/integration", 1200, "--timeout=300", wants=wants, together=True,
+                              environment=mine))
         stages += _hosts(mode, keep)
     if not only:
         return stages
