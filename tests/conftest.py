@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from matrix import leave_out
 from support_record import pytest_runtest_makereport, support
 
 from skerry import paths
@@ -29,10 +30,8 @@ _unmet = functools.cache(functools.partial(unmet, install=False))
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, with the reason, what this machine cannot run (hosts, browser, k3s) or this run leaves out (full)."""
-    whole = os.environ.get("SKERRY_TEST_MODE") == "full"
+    leave_out(items)
     for item in items:
-        if item.get_closest_marker("full") and not whole:
-            item.add_marker(pytest.mark.skip(reason="part of the whole matrix: skerry test --full"))
         for need in Need:
             if item.get_closest_marker(need.value) and (reason := _unmet(need)):
                 item.add_marker(pytest.mark.skip(reason=reason))

@@ -67,6 +67,7 @@ def acme(host):
     host.run(f"systemctl stop {' '.join(UNITS)}; rm -rf {FOLDER}")
 
 
+@pytest.mark.full
 def test_a_certificate_is_issued_by_an_acme_server(host, acme, role, support):
     server = f"{acme['address']}:{PORTS['dns']}"
     variables = {

@@ -114,6 +114,7 @@ def test_what_is_made_once_is_not_made_again(host, installed):
     assert get(host, "secret once")["data"]["password"] == "bWFkZS1vbmNl"
 
 
+@pytest.mark.full
 def test_values_that_the_chart_refuses_are_told_from_the_jobs_log(host, installed):
     failed = release(values={"greting": "hello"}, timeout=90)
     assert failed["failed"]
@@ -123,6 +124,7 @@ def test_values_that_the_chart_refuses_are_told_from_the_jobs_log(host, installe
     assert get(host, "configmap hello")["data"]["greeting"] == "good morning"
 
 
+@pytest.mark.full
 def test_a_workload_that_does_not_come_up_is_told_with_its_pod(installed):
     failed = release(values={"image": "nowhere.example/none:1"}, timeout=12)
     assert failed["code"] == "CHART_010"
@@ -131,6 +133,7 @@ def test_a_workload_that_does_not_come_up_is_told_with_its_pod(installed):
     assert release()["changed"]
 
 
+@pytest.mark.full
 def test_a_job_that_cannot_start_ends_at_the_deadline(host, support):
     """This one needs no image: the HelmChart is accepted, and what keeps its job is named."""
     start = time.monotonic()

@@ -85,6 +85,7 @@ def test_a_program_that_is_gone_is_put_right(host, support):
     support.ran(host, "kwasm", "a runtime that is gone is put right")
 
 
+@pytest.mark.full
 def test_a_handler_that_containerd_lost_is_put_right(host):
     """Somebody removed the drop-in and restarted k3s: the file is as it was noted once it is written again."""
     host.check_output(f"rm {DROP_IN} && systemctl restart k3s")
@@ -92,6 +93,7 @@ def test_a_handler_that_containerd_lost_is_put_right(host):
     assert host.file(DROP_IN).exists
 
 
+@pytest.mark.full
 def test_a_broken_program_behind_a_handler_of_another_is_put_right(host, support):
     """The running containerd has a handler of the name with a program that does not exist; the right one is broken."""
     host.check_output(
@@ -143,6 +145,7 @@ def leave_a_manager(host, node):
     )
 
 
+@pytest.mark.full
 def test_what_former_providers_left_is_cleaned_up(host, support):
     node = facts(host, "k3s")["node"]
     leave_an_operator(host, node)
