@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 import requests
@@ -29,6 +29,7 @@ _BUSY = (429, 500, 502, 503, 504)
 _HUB = "registry-1.docker.io"
 _HERE = ("localhost", "127.0.0.1", "::1")
 _BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+T = TypeVar("T")
 _PART = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -62,10 +63,11 @@ class Registry:
 
     def _send(self, method: str, url: str, **named: Any) -> requests.Response:
         """One request, after a login where one is asked for; the answer whatever it says."""
+        led = ""  # a token for where a redirect leads
         for last in (False, True):
             headers = dict(named.get("headers") or {})
-            if self._words and _origin(url) == _origin(self._root):
-                headers["Authorization"] = self._words
+            if words := led or (self._words if _origin(url) == _origin(self._root) else ""):
+                headers["Authorization"] = words
             body: Callable[[], BinaryIO] | None = named.get("body")
             answer = self._session.request(
                 method, url, headers=headers, data=body() if body else named.get("data"), timeout=TIMEOUT,
@@ -76,13 +78,18 @@ class Registry:
             if answer.status_code != 401 or last or not challenge:
                 return answer
             answer.close()
-            self._words = self._login(challenge)
+            if _origin(answer.url) == _origin(self._root):
+                self._words = self._login(challenge, self._access.login)
+            elif method in ("GET", "HEAD"):
+                # A front that leads to another registry: that one is asked itself, and hears nothing of our password.
+                url, led = answer.url, self._login(challenge, None)
+            else:
+                return answer
         raise AssertionError("the loop returns")
 
-    def _login(self, challenge: str) -> str:
+    def _login(self, challenge: str, known: tuple[str, str] | None) -> str:
         """The header with which the registry lets us in, as far as we know."""
         kind, _, rest = challenge.partition(" ")
-        known = self._access.login
         basic = "Basic " + base64.b64encode(":".join(known).encode()).decode() if known else ""
         if kind.lower() == "basic":
             if not basic:
@@ -137,6 +144,18 @@ class Registry:
                 raise self._failed(method, path, answer)
             yield answer
 
+    def _fetched(self, path: str, use: Callable[[requests.Response], T], **named: Any) -> T:
+        """What ``use`` makes of an answer; asked again, from its start, when the connection breaks within it."""
+        for attempt in range(ATTEMPTS):
+            try:
+                with self._asked("GET", path, (200,), **named) as answer:
+                    return use(answer)
+            except _BROKEN as error:
+                if attempt + 1 == ATTEMPTS:
+                    raise self._unreachable(str(error)) from error
+            time.sleep(2**attempt / 4)
+        raise AssertionError("the loop returns")
+
     def _untrusted(self, error: Exception) -> SkerryError:
         return SkerryError(
             "IMAGE_025", f"{self.reference.registry}: its certificate is not trusted ({_short(str(error))})",
@@ -176,9 +195,11 @@ class Registry:
             SkerryError: IMAGE_024 to IMAGE_029; IMAGE_022 when it is of no known type.
         """
         accept = {"Accept": ", ".join((*INDEXES, *MANIFESTS))}
-        with self._asked("GET", f"manifests/{what}", (200,), headers=accept) as answer:
-            raw = self._small(answer)
-            said = answer.headers.get("Content-Type", "").partition(";")[0]
+        raw, said = self._fetched(
+            f"manifests/{what}",
+            lambda answer: (self._small(answer), answer.headers.get("Content-Type", "").partition(";")[0]),
+            headers=accept,
+        )
         if what.startswith("sha256:") and what != digest_of(raw):
             raise self._other(what, digest_of(raw))
         return content_of(raw, f"{self.reference.name} {what}", said)
@@ -191,31 +212,23 @@ class Registry:
 
     def _small(self, answer: requests.Response) -> bytes:
         got = b""
-        for chunk in self._chunks(answer):
+        for chunk in answer.iter_content(_CHUNK):
             got += chunk
             if len(got) > SMALL:
                 raise self._other("a manifest or configuration", f"more than {SMALL} bytes")
         return got
 
-    def _chunks(self, answer: requests.Response) -> Iterator[bytes]:
-        try:
-            yield from answer.iter_content(_CHUNK)
-        except _BROKEN as error:
-            raise self._unreachable(str(error)) from error
-
     def small(self, digest: str) -> bytes:
         """A blob that fits into memory, checked. Raises IMAGE_024 to IMAGE_029."""
-        with self._asked("GET", f"blobs/{digest}", (200,)) as answer:
-            raw = self._small(answer)
+        raw = self._fetched(f"blobs/{digest}", self._small)
         if digest_of(raw) != digest:
             raise self._other(digest, digest_of(raw))
         return raw
 
     def blob(self, digest: str, keep: Callable[[Iterator[bytes]], bool]) -> None:
         """Download a blob into ``keep``, which says whether it has that digest. Raises IMAGE_024 to IMAGE_029."""
-        with self._asked("GET", f"blobs/{digest}", (200,)) as answer:
-            if not keep(self._chunks(answer)):
-                raise self._other(digest, "something else")
+        if not self._fetched(f"blobs/{digest}", lambda answer: keep(answer.iter_content(_CHUNK))):
+            raise self._other(digest, "something else")
 
     def has(self, digest: str) -> bool:
         """Whether a blob is there. Raises IMAGE_024 to IMAGE_026, IMAGE_028."""

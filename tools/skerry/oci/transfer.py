@@ -255,12 +255,12 @@ def describe(reference: Reference, top: Content, manifest_of: Callable[[str], Co
         "reference": reference.text, "digest": top.digest, "form": "other", "media_type": top.media_type,
         "size": _total(manifests), "annotations": top.json.get("annotations") or {}, "platforms": [],
     }
+    layers = {layer["digest"]: layer for manifest in manifests for layer in manifest.json["layers"]}
+    told["layers"] = [{key: layer[key] for key in ("mediaType", "digest", "size")} for layer in layers.values()]
     for manifest in manifests:
         head = manifest.json["config"]
         if int(head["size"]) > SMALL:
             continue  # of a kind that is not ours
-        told |= {"layers": [{key: layer[key] for key in ("mediaType", "digest", "size")}
-                            for layer in manifest.json["layers"]]}
         told["annotations"] = {**(manifest.json.get("annotations") or {}), **told["annotations"]}
         told |= _of_config(head["mediaType"], blob_of(head["digest"]), told["platforms"], manifest.digest)
     return told
