@@ -14,11 +14,14 @@ from typing import Any
 
 import pytest
 import wasm_modules
+from debian_registry import PASSWORD, USER, running
 
 from skerry import paths
+from skerry.oci import transfer
 from skerry.oci.build import Recipe, build
 from skerry.oci.kinds import refer
 from skerry.oci.layout import Layout
+from skerry.oci.login import Access
 
 REF = refer("skerry.invalid/skerry-test/import:1")
 CONTAINERD = """version = 2
@@ -116,6 +119,24 @@ def test_containerd_has_it_once_and_under_its_name(layout: Layout, k3s: Path) ->
     listed = subprocess.run([str(k3s), "ctr", "-n", "k8s.io", "images", "ls", "-q"], capture_output=True, text=True,
                             check=True)  # fmt: skip
     assert listed.stdout.split() == [REF.text]
+
+
+def test_containerd_pulls_what_was_pushed(k3s: Path, layout: Layout, tmp_path: Path) -> None:
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    with running(folder) as registry:
+        name = refer(f"{registry.host}/team/app:1")
+        transfer.push(layout, REF, name, Access((USER, PASSWORD), registry.authority))
+        hosts = tmp_path / "hosts" / registry.host / "hosts.toml"  # else containerd asks this machine without TLS
+        hosts.parent.mkdir(parents=True)
+        hosts.write_text(f'[host."https://{registry.host}"]\n  ca = "{registry.authority}"\n')
+        command = [str(k3s), "ctr", "-n", "k8s.io", "images", "pull", "--hosts-dir", str(tmp_path / "hosts"), "--user",
+                   f"{USER}:{PASSWORD}", name.text]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-1000:] + done.stderr
+    said = subprocess.run([str(k3s), "ctr", "-n", "k8s.io", "images", "ls"], capture_output=True, text=True, check=True)
+    (line,) = [line.split() for line in said.stdout.splitlines() if line.startswith(name.text)]
+    assert line[2] == layout.content(REF).digest
 
 
 def test_an_engine_that_does_not_answer_fails_alone(layout: Layout, docker: None, tmp_path: Path) -> None:
