@@ -77,11 +77,14 @@ def build_one(workload: Workload, target: str) -> Built:
 
     Raises:
         SkerryError: WORKLOAD_003 without a compiler, WORKLOAD_004 with the compiler's own words, WORKLOAD_006 for a
-            target that is none.
+            target that is none, or none of that language.
     """
     if target not in toolchain.TARGETS:
         known = ", ".join(toolchain.TARGETS)
         raise SkerryError("WORKLOAD_006", f"no target is called {target!r}", f"there are: {known}")
+    if target != "wasm" and workload.language not in toolchain.NATIVE:
+        raise SkerryError("WORKLOAD_006", f"{workload.name}: {workload.language} is built for wasm alone, not {target}",
+                          f"native controls are written in {', '.join(toolchain.NATIVE)}")
     wanted = key(workload, target)
     place = paths.cache() / "workloads" / "builds" / workload.name / target / wanted
     if found := _from_cache(workload, target, wanted, place):
@@ -94,6 +97,7 @@ def build_one(workload: Workload, target: str) -> Built:
         sources.mkdir()
         out.mkdir()
         for source in workload.sources:
+            (sources / source).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(workload.directory / source, sources / source)
         seconds = _compile(compiler, workload, target, sources, out / file_name)
         built = _seal(out, file_name, compiler)

@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from skerry import paths
 from skerry.errors import SkerryError
+from skerry.workloads import Language
 
-Language = Literal["c", "zig", "go"]
+#: A name becomes the name of a unit, a file and a label.
+NAME = r"^[a-z][a-z0-9-]{0,30}$"
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -57,7 +59,7 @@ class Size(_Strict):
 class Workload(_Strict):
     """One measured program."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
+    name: str = Field(pattern=NAME)
     summary: str
     language: Language
     sources: list[str] = Field(min_length=1)
@@ -92,9 +94,9 @@ def load(path: Path) -> Workload:
         cause = f"{path}: {key}: {first['msg']}"
         raise SkerryError("WORKLOAD_002", cause, "docs/workloads.md lists the keys") from error
     for source in workload.sources:
-        if not (path.parent / source).is_file():
-            cause = f"{path}: sources: {source} is not there"
-            raise SkerryError("WORKLOAD_002", cause, "name files that lie beside workload.yaml")
+        if not (path.parent / source).is_file() or Path(source).is_absolute() or ".." in Path(source).parts:
+            cause = f"{path}: sources: {source} is not there, or not in this folder"
+            raise SkerryError("WORKLOAD_002", cause, "name files that lie beside workload.yaml, or in a folder there")
     return workload
 
 
