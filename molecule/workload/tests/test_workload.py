@@ -71,7 +71,8 @@ def test_a_job_runs_and_its_end_is_known(host, job, support):
     apply = {"op": "apply", "workloads": [job], "secrets": {}, "prune": None}
     results = [one["result"]["action"] for one in talk(host, apply, apply) if "result" in one]
     assert results == ["created", "unchanged"]
-    host.check_output("for i in $(seq 50); do systemctl is-active -q skerry-molecule-job || break; sleep 0.2; done")
+    runs = "/var/lib/skerry/workloads/molecule-job/runs"
+    host.check_output(f"for i in $(seq 100); do test -e {runs} && break; sleep 0.2; done; test -e {runs}")
     [row] = next(one["workloads"] for one in talk(host, {"op": "status"}) if "workloads" in one)
     assert row["last"]["exit_code"] == EXIT_CODE
     said = [one["line"] for one in talk(host, {"op": "logs", "name": "molecule-job"}) if "line" in one]
