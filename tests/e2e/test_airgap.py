@@ -211,6 +211,7 @@ def test_an_image_that_the_mirror_lacks_stops_the_run_before_the_first_change(si
     assert "example.org/new" not in on("core", "k3s kubectl get nodes --show-labels")
 
 
+@pytest.mark.full
 def test_an_image_is_imported_by_a_node_that_runs_and_by_digest(site: Site) -> None:
     """Both what is new and what was replaced; an index of several architectures of which the archive has one."""
     other = "registry.example.com/team/other"
@@ -285,6 +286,7 @@ def test_an_image_added_to_a_chart_is_in_the_mirror_or_stops_the_run(site: Site)
     assert "cert-manager" not in on("core", "k3s kubectl get namespaces")
 
 
+@pytest.mark.full
 def test_a_chart_is_installed_from_the_mirror(site: Site, support: Support) -> None:
     """By k3s's own Helm job, whose image is made by hand and lies in the default mirror of those who have it."""
     helm_job = next((entry for entry in read(paths.mirror()).artifacts if "rancher+klipper-helm" in entry.file), None)

@@ -164,6 +164,7 @@ def test_addresses_of_another_network_are_refused(sandbox: dict[str, Any], tmp_p
     assert "| remedy: set another sandbox_subnet" in done.stdout
 
 
+@pytest.mark.full
 def test_a_restarted_host_gets_its_link_back(sandbox: dict[str, Any]) -> None:
     Docker().call("POST", f"/containers/{NAME}-edge-1/restart", {"t": "10"})
     assert status("--no-measure")["edge-1"]["link_in_force"] is False
