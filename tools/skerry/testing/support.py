@@ -25,7 +25,8 @@ COMPONENTS = (
     "bootstrap", "preflight", "host_tuning", "docker", "k3s server", "k3s agent", "k3s pods",
     "crun", "wasmedge", "wasmtime", "runwasi shims", "rung native", "rung embedded", "rung process",
     "rung container", "rung pod", "helm_chart", "security baseline", "cert-manager", "nfs", "redpanda", "kwasm",
-    "prometheus", "grafana", "node exporter", "registry", "air-gapped site", "images", "status and doctor",
+    "prometheus", "grafana", "node exporter", "registry", "air-gapped site", "images", "workload",
+    "status and doctor",
 )  # fmt: skip
 #: `uname -m` and Debian's names as the table's.
 MACHINES = {
