@@ -108,7 +108,7 @@ def steps(samples: int | None) -> list[Step]:
         Step("Provision them over SSH", ("provision", "-i", INVENTORY), f"mend what is named above, then {again}"),
         Step(
             "Measure real programs on every rung",
-            ("bench", "-i", INVENTORY, "--minutes", "3", "--memory-samples", "1", "--warmups", "1", *count),
+            ("bench", "-i", INVENTORY, "--minutes", "2", "--memory-samples", "1", "--warmups", "1", *count),
             "`skerry report` shows what was measured until then",
             goes_on=(0, 1),
         ),
