@@ -16,7 +16,7 @@ from ..store import Store
 from ..traps import from_signal
 
 #: Bytes of available memory that no run without a limit of its own gets.
-KEPT_FREE = 64 << 20
+KEPT_FREE = 128 << 20
 #: Seconds between two looks at proportional set sizes when memory is what is measured.
 WATCH = 0.002
 #: The same where it only stands in for a control group.
