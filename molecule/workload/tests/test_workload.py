@@ -22,6 +22,7 @@ from skerry.deploy.desired import revision
 from skerry.deploy.exchange import PROTOCOL
 from skerry.deploy.model import Limits
 
+SUBMITTED = {"owner": "molecule", "names": ["molecule-job"], "prune": False}
 DIGEST = hashlib.sha256(SPEAKING_MODULE).hexdigest()
 
 
@@ -68,7 +69,7 @@ def job(host):
 
 
 def test_a_job_runs_and_its_end_is_known(host, job, support):
-    apply = {"op": "apply", "workloads": [job], "secrets": {}, "prune": None}
+    apply = {"op": "apply", "workloads": [job], "secrets": {}, **SUBMITTED}
     results = [one["result"]["action"] for one in talk(host, apply, apply) if "result" in one]
     assert results == ["created", "unchanged"]
     runs = "/var/lib/skerry/workloads/molecule-job/runs"
@@ -81,6 +82,6 @@ def test_a_job_runs_and_its_end_is_known(host, job, support):
 
 
 def test_nothing_is_left(host, job):
-    talk(host, {"op": "apply", "workloads": [job], "secrets": {}, "prune": None})
+    talk(host, {"op": "apply", "workloads": [job], "secrets": {}, **SUBMITTED})
     talk(host, {"op": "remove", "names": ["molecule-job"]})
     assert not host.run("ls /etc/systemd/system/skerry-molecule-job* /var/lib/skerry/workloads/molecule-job").stdout

@@ -19,7 +19,7 @@ import wasm_modules
 from skerry.deploy import load
 from skerry.deploy.desired import desired
 from skerry.deploy.placement import Assignment
-from skerry_host import argv, places, records, store, units
+from skerry_host import apply, argv, places, records, store, units
 from skerry_host.calendar import on_calendar
 from skerry_host.faults import HostError
 
@@ -158,3 +158,17 @@ def test_five_revisions_are_kept(root: Path, tmp_path: Path) -> None:
     assert store.collect(records.used()) == []
     records.forget("a")
     assert len(store.collect(records.used())) == 1
+
+
+def test_only_its_owner_moves_or_prunes_a_workload(root: Path, tmp_path: Path) -> None:
+    found = wanted(tmp_path)  # its name is a, its owner w
+    records.enforce("a", records.keep(found))
+
+    def gone(owner: str, names: list[str], prune: bool) -> list[str]:
+        return [entry["name"] for entry in apply.plan([], owner, names, prune) if entry["action"] == "remove"]
+
+    assert gone("w", ["a"], False) == ["a"], "it was submitted for other hosts"
+    assert gone("w", ["b"], False) == []
+    assert gone("w", ["b"], True) == ["a"]
+    for prune in (False, True):
+        assert gone("somebody-else", ["a"], prune) == []

@@ -188,6 +188,11 @@ class Host:
         self._out.close()
 
 
+def lost(error: SkerryError) -> bool:
+    """Whether an error means that a host cannot be spoken to, and not that its side refused something."""
+    return error.code.startswith(("TARGET_", "DEPLOY_03"))
+
+
 @dataclass
 class Hosts:
     """Connections to many hosts; those that could not be made are in ``faults``."""
@@ -209,7 +214,7 @@ class Hosts:
         with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
             done = list(pool.map(guarded, asked))
         for name in [name for name in self.faults if name in self.open]:
-            if self.faults[name].code.startswith(("TARGET_", "DEPLOY_03")):
+            if lost(self.faults[name]):
                 self.open.pop(name).close()
         return {name: found for name, found in done if found is not None}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from skerry.deploy import record
 from skerry.deploy.desired import desired
-from skerry.deploy.exchange import SECONDS, Host, Hosts, connect, encoded
+from skerry.deploy.exchange import SECONDS, Host, Hosts, connect, encoded, lost
 from skerry.deploy.load import Submitted
 from skerry.deploy.placement import Assignment, Chosen, Passed, candidates, choose, zone_of
 from skerry.errors import Exit, SkerryError
@@ -143,9 +143,6 @@ class Rollout:
             for place in chosen.assignments:
                 self.places[place.host, one.name] = place
                 self.wanted.setdefault(place.host, []).append(desired(one, place))
-            for name, view in views.items():  # where it was and no longer belongs
-                if one.name in view.running and (name, one.name) not in self.places:
-                    self.wanted.setdefault(name, [])
 
     def _check_room(self, hosts: Hosts) -> None:
         """Refuse before the first change when a workload has no place at all.
@@ -159,18 +156,14 @@ class Rollout:
                 raise SkerryError("DEPLOY_021", f"{name}: no host can run it ({said})",
                                   "change its placement or rung, or install what is missing", Exit.FAILED)
 
-    def _gone(self, host: Host) -> list[str]:
-        """Workloads of this submission that a host has and shall not have."""
-        mine = {one["name"] for one in self.wanted.get(host.target.name, [])}
-        return sorted((host.view.running & set(self.by_name)) - mine)
+    def _message(self, op: str, host: Host) -> dict[str, Any]:
+        """What a host is told of this submission."""
+        return {"op": op, "workloads": self.wanted.get(host.target.name, []), "owner": self.owner,
+                "names": sorted(self.by_name), "prune": self.prune}
 
     def _planned(self, hosts: Hosts) -> dict[str, list[dict[str, Any]]]:
         def ask(host: Host) -> list[dict[str, Any]]:
-            message = {"op": "plan", "workloads": self.wanted.get(host.target.name, []),
-                       "prune": self.owner if self.prune else None}
-            said = [one["result"] for one in host.ask(message, self.seconds)]
-            named = {one["name"] for one in said}
-            return said + [{"name": name, "action": "remove"} for name in self._gone(host) if name not in named]
+            return [one["result"] for one in host.ask(self._message("plan", host), self.seconds)]
 
         return hosts.each(hosts.open, ask)
 
@@ -194,6 +187,17 @@ class Rollout:
         return [wave for wave in (calm, *by_zone.values(), leaving) if wave]
 
     def _apply(self, host: Host) -> list[Outcome]:
+        """Change one host; what its side refuses as a whole (a full disk) has failed there, and stops the roll-out."""
+        try:
+            return self._changed(host)
+        except SkerryError as error:
+            if lost(error):
+                raise
+            said = Fault(error.code, error.cause, error.remedy)
+            name = host.target.name
+            return [Outcome(name, one["name"], "failed", error=said) for one in self.wanted.get(name, [])]
+
+    def _changed(self, host: Host) -> list[Outcome]:
         name = host.target.name
         mine = self.wanted.get(name, [])
         blobs: dict[str, Path] = {}
@@ -206,10 +210,7 @@ class Rollout:
         if blobs:
             self.report.files_sent += host.send_files(blobs, max(self.seconds, 300.0), self.progress)
         patience = sum((one["readiness"] or {}).get("timeout", 30.0) for one in mine) + _GRACE
-        message = {"op": "apply", "workloads": mine, "secrets": secrets, "prune": self.owner if self.prune else None}
-        said = [one["result"] for one in host.ask(message, patience)]
-        if gone := self._gone(host):
-            said += [one["result"] for one in host.ask({"op": "remove", "names": gone}, patience)]
+        said = [one["result"] for one in host.ask({**self._message("apply", host), "secrets": secrets}, patience)]
         return [_outcome(name, one, self.places) for one in said]
 
     def _wave(self, hosts: Hosts, wave: Iterable[str]) -> bool:
@@ -261,6 +262,7 @@ class Rollout:
                 there = {entry.host for entry in self.report.outcomes if entry.name == name
                          and entry.action in ("created", "changed", "repaired", "unchanged", "unknown", "rolled back")}
                 there |= {entry.host for entry in self.report.outcomes if entry.name == name and entry.kept}
+                there |= set(notes.get(name, {}).get("hosts", [])) - {target.name for target in self.targets}
                 notes[name] = {"owner": one.owner, "hosts": sorted(there)}
             for name in [name for name, note in notes.items() if self.prune and note["owner"] == self.owner]:
                 if name not in self.by_name:

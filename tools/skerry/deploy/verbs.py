@@ -57,7 +57,7 @@ class Done:
     @property
     def exit_code(self) -> Exit:
         """0, 1 when something failed or was nowhere, 4 when a host was not reached."""
-        if any(said["action"] == "failed" for _, said in self.results) or not self.touched:
+        if any(said["action"] == "failed" for _, said in self.results) or not (self.touched or self.faults):
             return Exit.FAILED
         return Exit.UNREACHABLE if self.faults else Exit.OK
 

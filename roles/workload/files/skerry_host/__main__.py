@@ -44,7 +44,7 @@ class Server:
         self.send({"workloads": status.workloads()})
 
     def do_plan(self, message: Message) -> None:
-        for entry in apply.plan(message["workloads"], message["prune"]):
+        for entry in apply.plan(message["workloads"], message["owner"], message["names"], message["prune"]):
             self.send({"result": entry})
 
     def do_files(self, message: Message) -> None:
@@ -60,7 +60,8 @@ class Server:
             raise SystemExit(1) from error  # what is still under way is no message
 
     def do_apply(self, message: Message) -> None:
-        for entry in apply.apply(message["workloads"], message["secrets"], message["prune"]):
+        given = (message[key] for key in ("workloads", "secrets", "owner", "names", "prune"))
+        for entry in apply.apply(*given):
             self.send({"result": entry})
 
     def do_remove(self, message: Message) -> None:

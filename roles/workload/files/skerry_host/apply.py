@@ -34,8 +34,12 @@ def outcome(name: str, action: str, **more: Any) -> Outcome:
     return {"name": name, "action": action, **more}
 
 
-def plan(wanted: list[Desired], prune: str | None) -> list[Outcome]:
-    """What `apply` would do, without doing it."""
+def plan(wanted: list[Desired], owner: str, names: list[str], prune: bool) -> list[Outcome]:
+    """What `apply` would do, without doing it.
+
+    ``names``: what the owner submitted, here or elsewhere. Of the owner's own workloads go those that were submitted
+    for other hosts, and with ``prune`` those that were not submitted at all; nobody else's are touched.
+    """
     found = []
     for desired in wanted:
         old = records.current(desired["name"])
@@ -49,16 +53,10 @@ def plan(wanted: list[Desired], prune: str | None) -> list[Outcome]:
             found.append(outcome(desired["name"], "repair"))
         else:
             found.append(outcome(desired["name"], "unchanged"))
-    found += [outcome(name, "remove") for name in _orphans(wanted, prune)]
-    return found
-
-
-def _orphans(wanted: list[Desired], prune: str | None) -> list[str]:
-    """Workloads of an owner that it no longer names."""
-    if prune is None:
-        return []
     kept = {desired["name"] for desired in wanted}
-    return [name for name in records.names() if name not in kept and (records.current(name) or {})["owner"] == prune]
+    leaving = [name for name in records.names() if name not in kept and (prune or name in names)]
+    found += [outcome(name, "remove") for name in leaving if (records.current(name) or {}).get("owner") == owner]
+    return found
 
 
 def _foreign(desired: Desired, old: Desired) -> HostError:
@@ -75,10 +73,12 @@ def _check(desired: Desired) -> None:
     units.files(desired)
 
 
-def apply(wanted: list[Desired], secrets: dict[str, dict[str, str]], prune: str | None) -> list[Outcome]:
-    """Create, change, repair and remove; one outcome a workload. ``secrets``: name -> secret -> base64."""
+def apply(
+    wanted: list[Desired], secrets: dict[str, dict[str, str]], owner: str, names: list[str], prune: bool
+) -> list[Outcome]:
+    """Create, change, repair and remove (`plan`); one outcome a workload. ``secrets``: name -> secret -> base64."""
     with records.locked():
-        planned = {entry["name"]: entry for entry in plan(wanted, prune)}
+        planned = {entry["name"]: entry for entry in plan(wanted, owner, names, prune)}
         by_name = {desired["name"]: desired for desired in wanted}
         todo: list[Desired] = []
         found: list[Outcome] = []
