@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.skerry.edge.plugins.plugin_utils.private_file import write_private
 
 HALF_A_YEAR = 180 * 86400.0
 SOURCE = "/etc/rancher/k3s/k3s.yaml"
@@ -38,19 +37,6 @@ def still_good(text: str, fetched: str, servers: list[str], age: float) -> bool:
         field(name, text) == field(name, fetched) != "" for name in ("certificate-authority-data", "current-context")
     )
     return same and field("server", text) in servers and age < HALF_A_YEAR
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write beside and rename; nobody else can read the file at any moment."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".kubeconfig-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(beside).replace(path)
-    except OSError:
-        Path(beside).unlink(missing_ok=True)
-        raise
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]

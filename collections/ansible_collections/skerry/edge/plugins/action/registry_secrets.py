@@ -20,8 +20,8 @@ from ansible_collections.skerry.edge.plugins.plugin_utils.own_ca import (
     make_authority,
     make_certificate,
     read_pair,
-    write_private,
 )
+from ansible_collections.skerry.edge.plugins.plugin_utils.private_file import write_private
 
 SPEC: dict[str, Any] = {
     "folder": {"type": "path", "required": True},

@@ -10,6 +10,8 @@ import json
 import re
 from urllib.parse import quote
 
+from ansible_collections.skerry.edge.plugins.module_utils.coded import CodedError
+
 LOCK_NAME = "mirror.lock.json"
 CHUNK = 1024 * 1024
 #: Options of one artifact, as roles write them.
@@ -71,18 +73,8 @@ TASK_OPTIONS = {
 _HEX = re.compile(r"^[0-9a-f]{64}$")
 
 
-class ArtifactError(Exception):
-    """A coded failure: ``code``, ``cause`` and ``remedy`` as people read them."""
-
-    def __init__(self, code, cause, remedy):
-        super().__init__(f"{code} {cause} | remedy: {remedy}")
-        self.code = code
-        self.cause = cause
-        self.remedy = remedy
-
-    def as_result(self):
-        """The keys of a failed task's result."""
-        return {"msg": str(self), "code": self.code, "cause": self.cause, "remedy": self.remedy}
+class ArtifactError(CodedError):
+    """What is wrong here, and what to do."""
 
 
 def relative_path(artifact):

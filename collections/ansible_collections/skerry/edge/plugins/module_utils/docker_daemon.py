@@ -11,6 +11,8 @@ import json
 import socket
 import subprocess
 
+from ansible_collections.skerry.edge.plugins.module_utils.coded import CodedError
+
 #: Keys of daemon.json by the JSON type of their value.
 _STRINGS = """
     bip bridge cgroup-parent containerd containerd-namespace containerd-plugins-namespace data-root
@@ -43,18 +45,8 @@ _TYPES = {key: kind for kind, keys in KEYS.items() for key in keys.split()}
 _WORDS = {str: "a string", bool: "true or false", int: "a whole number", list: "a list", dict: "a mapping"}
 
 
-class DockerError(Exception):
-    """A coded failure."""
-
-    def __init__(self, code, cause, remedy):
-        super().__init__(f"{code} {cause} | remedy: {remedy}")
-        self.code = code
-        self.cause = cause
-        self.remedy = remedy
-
-    def as_result(self):
-        """The keys of a failed task's result."""
-        return {"msg": str(self), "code": self.code, "cause": self.cause, "remedy": self.remedy}
+class DockerError(CodedError):
+    """What is wrong here, and what to do."""
 
 
 def _fits(value, kind):

@@ -17,6 +17,8 @@ import subprocess
 import tempfile
 import time
 
+from ansible_collections.skerry.edge.plugins.module_utils.coded import CodedError
+
 UNITS = ("prometheus-node-exporter.service", "node_exporter.service", "prometheus-node_exporter.service")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BCRYPT = string.ascii_letters + string.digits + "./"
@@ -37,12 +39,8 @@ subjectAltName = {alternatives}
 """
 
 
-class ExporterError(Exception):
-    """A coded failure."""
-
-    def __init__(self, code, cause, remedy):
-        super().__init__(f"{code} {cause} | remedy: {remedy}")
-        self.code, self.cause, self.remedy = code, cause, remedy
+class ExporterError(CodedError):
+    """What is wrong here, and what to do."""
 
 
 def output(command, feed=None):

@@ -9,6 +9,8 @@ import difflib
 import json
 import re
 
+from ansible_collections.skerry.edge.plugins.module_utils.coded import CodedError
+
 #: Keys that servers and agents know (k3s v1.32 to v1.37, pkg/cli/cmds/agent.go).
 COMMON_KEYS = frozenset(
     [
@@ -190,14 +192,8 @@ _SECURE_TOKEN = re.compile(r"^K10(?P<hash>[0-9a-f]{64})::(?P<user>[^:]+):(?P<pas
 OLDEST_MINOR = 32
 
 
-class K3sError(Exception):
-    """A coded failure: ``code``, ``cause`` and ``remedy`` as people read them."""
-
-    def __init__(self, code, cause, remedy):
-        super().__init__(f"{code} {cause} | remedy: {remedy}")
-        self.code = code
-        self.cause = cause
-        self.remedy = remedy
+class K3sError(CodedError):
+    """What is wrong here, and what to do."""
 
 
 def minor_of(version):

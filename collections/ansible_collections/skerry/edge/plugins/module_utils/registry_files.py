@@ -13,6 +13,8 @@ import os
 import re
 import secrets
 
+from ansible_collections.skerry.edge.plugins.module_utils.coded import CodedError
+
 FOLDER = "/etc/skerry/registry"
 CONFIG = FOLDER + "/config.yml"
 READ_ONLY = FOLDER + "/read-only.yml"
@@ -104,18 +106,8 @@ WantedBy=timers.target
 """
 
 
-class RegistryError(Exception):
-    """A coded failure."""
-
-    def __init__(self, code, cause, remedy):
-        super().__init__(f"{code} {cause} | remedy: {remedy}")
-        self.code = code
-        self.cause = cause
-        self.remedy = remedy
-
-    def as_result(self):
-        """The keys of a failed task's result."""
-        return {"msg": str(self), "code": self.code, "cause": self.cause, "remedy": self.remedy}
+class RegistryError(CodedError):
+    """What is wrong here, and what to do."""
 
 
 def remove(path):

@@ -340,7 +340,7 @@ def main():
     except K3sError as error:
         if module.check_mode and error.code in ("BROKER_012", "BROKER_013"):
             module.exit_json(changed=True, topics=[], proof={}, msg="no brokers yet")
-        module.fail_json(msg=str(error), code=error.code, cause=error.cause, remedy=error.remedy)
+        module.fail_json(**error.as_result())
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def main():
     try:
         seconds = poll(wait, params["timeout"])
     except K3sError as error:
-        module.fail_json(msg=str(error), code=error.code, cause=error.cause, remedy=error.remedy)
+        module.fail_json(**error.as_result())
     module.exit_json(changed=False, ready=True, node=node, seconds=round(seconds, 1))
 
 

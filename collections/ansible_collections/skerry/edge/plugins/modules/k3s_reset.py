@@ -218,7 +218,7 @@ def main():
     try:
         module.exit_json(**Reset(module).run())
     except K3sError as error:
-        module.fail_json(msg=str(error), code=error.code, cause=error.cause, remedy=error.remedy)
+        module.fail_json(**error.as_result())
 
 
 if __name__ == "__main__":

@@ -286,7 +286,7 @@ def main():
             code="RUNTIME_014",
         )
     except K3sError as error:
-        module.fail_json(msg=str(error), code=error.code, cause=error.cause, remedy=error.remedy)
+        module.fail_json(**error.as_result())
     diff = {"before": "", "after": "".join(f"{line}\n" for line in work.done)}
     result = {"changed": bool(work.done), "done": work.done, "installed": [], "foreign": [], "diff": diff}
     module.exit_json(**{**result, **found})

@@ -276,7 +276,7 @@ def main():
     try:
         module.exit_json(**Node(module).run())
     except K3sError as error:
-        module.fail_json(msg=str(error), code=error.code, cause=error.cause, remedy=error.remedy)
+        module.fail_json(**error.as_result())
     except OSError as error:
         cause = f"cannot change {error.filename}: {error.strerror}"
         remedy = "check rights and free space there (df -h), then run again"

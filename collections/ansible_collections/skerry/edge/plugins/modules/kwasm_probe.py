@@ -187,7 +187,7 @@ def main():
             code="RUNTIME_014",
         )
     except K3sError as error:
-        module.fail_json(msg=str(error), code=error.code, cause=error.cause, remedy=error.remedy)
+        module.fail_json(**error.as_result())
 
 
 if __name__ == "__main__":

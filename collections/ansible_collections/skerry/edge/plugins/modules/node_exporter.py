@@ -388,7 +388,7 @@ def main():
     try:
         result = work.present() if module.params["state"] == "present" else work.absent()
     except ExporterError as error:
-        module.fail_json(msg=str(error), code=error.code, cause=error.cause, remedy=error.remedy)
+        module.fail_json(**error.as_result())
     except OSError as error:
         cause = f"cannot write {error.filename}: {error.strerror}"
         remedy = "check rights and free space (df -h), then run again"

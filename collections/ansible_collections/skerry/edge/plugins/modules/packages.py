@@ -86,6 +86,7 @@ import subprocess
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.skerry.edge.plugins.module_utils.coded import CodedError
 
 ENVIRONMENT = {
     "LC_ALL": "C",
@@ -96,14 +97,8 @@ ENVIRONMENT = {
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class PackageError(Exception):
-    """A coded failure."""
-
-    def __init__(self, code, cause, remedy):
-        super().__init__(f"{code} {cause} | remedy: {remedy}")
-        self.code = code
-        self.cause = cause
-        self.remedy = remedy
+class PackageError(CodedError):
+    """What is wrong here, and what to do."""
 
 
 def run(command):
@@ -375,7 +370,7 @@ def main():
         manager = manager_of(module.params)
         before, adding, removing, unavailable, damaged = act(manager, module.params, module.check_mode)
     except PackageError as error:
-        module.fail_json(msg=str(error), code=error.code, cause=error.cause, remedy=error.remedy)
+        module.fail_json(**error.as_result())
     changed = bool(adding or removing or damaged)
     versions = before
     if changed and not module.check_mode:

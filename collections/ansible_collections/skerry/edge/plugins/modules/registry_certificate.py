@@ -128,7 +128,7 @@ def main():
     except UnavailableError as error:
         module.exit_json(changed=False, data={}, reason=f"the cluster does not answer: {error}")
     except K3sError as error:
-        module.fail_json(msg=str(error), code=error.code, cause=error.cause, remedy=error.remedy)
+        module.fail_json(**error.as_result())
 
 
 if __name__ == "__main__":

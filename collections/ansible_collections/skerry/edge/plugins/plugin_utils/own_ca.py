@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,19 +31,6 @@ class Pair:
 
 class DamagedError(Exception):
     """A file of the folder is there and cannot be used."""
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write beside and rename, mode 0600; the folder is made with 0700."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(beside).replace(path)
-    except OSError:
-        Path(beside).unlink(missing_ok=True)
-        raise
 
 
 def read_pair(folder: Path, name: str) -> Pair | None:
