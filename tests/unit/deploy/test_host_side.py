@@ -34,7 +34,7 @@ RUNTIME = {"name": "wasmtime", "version": "48.0.8", "command": "/usr/local/bin/w
         ("30 4 1,15 * *", ["*-*-1,15 4:30:00 UTC"]),
         ("30 4 1 jan-mar sun", ["Sun *-1,2,3-* 4:30:00 UTC", "*-1,2,3-1 4:30:00 UTC"]),
         ("5/20 0 * * 7", ["Sun *-*-* 0:5,25,45:00 UTC"]),
-        ("@weekly", ["Sun *-*-* 0:0:00 UTC"]),
+        ("0 0 */2 * sun", ["Sun *-*-1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31 0:0:00 UTC"]),
     ],
 )
 def test_cron_in_systemds_words(cron: str, expected: list[str]) -> None:

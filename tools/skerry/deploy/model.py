@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+
+from skerry.deploy import clock
 
 Kind = Literal["job", "service", "schedule"]
 #: The rungs of the overhead ladder on which workloads are kept.
@@ -157,14 +158,15 @@ class Schedule(_Model):
     time_zone: str = Field(default="UTC", description="Name of the IANA database, such as Europe/Berlin.")
     missed: bool = Field(default=False, description="Run once after a time at which the host was off.")
 
+    @field_validator("cron")
+    @classmethod
+    def _regular(cls, value: str) -> str:
+        return clock.fields(value)
+
     @field_validator("time_zone")
     @classmethod
     def _known(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError(f"{value!r} is no time zone: write it like Europe/Berlin") from error
-        return value
+        return clock.zone(value)
 
 
 class Workload(_Model):

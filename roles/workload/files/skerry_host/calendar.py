@@ -6,8 +6,6 @@ import re
 
 from .faults import HostError
 
-_NICKNAMES = {"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@weekly": "0 0 * * 0",
-              "@monthly": "0 0 1 * *", "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *"}  # fmt: skip
 _MONTHS = {name: str(number) for number, name in enumerate(
     ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1)}  # fmt: skip
 _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
@@ -47,19 +45,19 @@ def _written(values: list[int], which: int) -> str:
 
 
 def on_calendar(cron: str, time_zone: str) -> list[str]:
-    """One or two ``OnCalendar=`` values; two where both day fields are given, which cron takes as "or".
+    """One or two ``OnCalendar=`` values; two where both day fields are given, which cron takes as "or" (cron(8) of
+    Debian: a field that begins with a star is not "given").
 
     Raises:
-        HostError: HOST_021 for what is no cron expression.
+        HostError: HOST_021 for what is no cron expression of five fields.
     """
-    fields = _NICKNAMES.get(cron.strip().lower(), cron).split()
+    fields = cron.split()
     if len(fields) != 5:
         raise _wrong(cron, f"it has {len(fields)} fields")
     minute, hour, day, month, weekday = (_values(field, at, cron) for at, field in enumerate(fields))
     clock = f"{_written(hour, 1)}:{_written(minute, 0)}:00"
     days = "" if _written(weekday, 4) == "*" else ",".join(_DAYS[one] for one in weekday) + " "
-    any_day = _written(day, 2) == "*"
     date = f"*-{_written(month, 3)}-"
-    if days and not any_day:
+    if not fields[2].startswith("*") and not fields[4].startswith("*"):
         return [f"{days}{date}* {clock} {time_zone}", f"{date}{_written(day, 2)} {clock} {time_zone}"]
     return [f"{days}{date}{_written(day, 2)} {clock} {time_zone}"]
