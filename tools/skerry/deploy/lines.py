@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -69,7 +69,7 @@ def show(targets: Sequence[Target], asked: Asked, seconds: float, as_json: bool)
                               Exit.FAILED)
         if asked.follow:
             _follow([hosts.open[name] for name in having], message,
-                    lambda host, said: _print(console, host, colours[host], said, as_json))
+                    lambda host, said: _print(console, host, colours[host], said, as_json), hosts.faults)
         else:
             said = hosts.each(having, lambda host: list(host.ask(message, seconds)))
             every = sorted(((one["at"], host, one) for host, lines in said.items() for one in lines),
@@ -83,15 +83,26 @@ def show(targets: Sequence[Target], asked: Asked, seconds: float, as_json: bool)
     return Exit.UNREACHABLE if faults else Exit.OK
 
 
-def _follow(having: Sequence[Host], message: dict[str, Any], put: Any) -> None:
-    """Lines as they come, until interrupted."""
-    arrived: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()
+def _follow(having: Sequence[Host], message: dict[str, Any], put: Callable[[str, dict[str, Any]], None],
+            faults: dict[str, SkerryError]) -> None:
+    """Lines as they come, until interrupted or until the last host is lost."""
+    arrived: queue.SimpleQueue[tuple[str, dict[str, Any] | None]] = queue.SimpleQueue()
 
     def listen(host: Host) -> None:
-        for said in host.ask(message, None):
-            arrived.put((host.target.name, said))
+        try:
+            for said in host.ask(message, None):
+                arrived.put((host.target.name, said))
+        except SkerryError as error:
+            faults[host.target.name] = error
+        finally:
+            arrived.put((host.target.name, None))
 
     for host in having:
         threading.Thread(target=listen, args=(host,), daemon=True).start()
-    while True:
-        put(*arrived.get())
+    left = len(having)
+    while left:
+        name, said = arrived.get()
+        if said is None:
+            left -= 1
+        else:
+            put(name, said)

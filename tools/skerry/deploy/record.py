@@ -12,12 +12,11 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from skerry import paths
 
-#: workload -> {"owner": ..., "hosts": [...], "replicas": ..., "file": ...}
-Notes = dict[str, dict[str, Any]]
+#: owner -> workload -> the hosts that it was given to. Two owners may use one name, on different hosts.
+Notes = dict[str, dict[str, list[str]]]
 
 
 def path(inventory: Sequence[str]) -> Path:

@@ -17,6 +17,8 @@ from skerry.targets.api import Fault, Target
 
 #: Seconds beyond a workload's own readiness timeout until a host's answer counts as lost.
 _GRACE = 60.0
+#: Actions after which a host has the workload, or may have it.
+_THERE = ("created", "changed", "repaired", "unchanged", "unknown", "rolled back")
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,9 @@ class Rollout:
         self.by_name = {one.name: one for one in self.submitted}
         self.places: dict[tuple[str, str], Assignment] = {}
         self.wanted: dict[str, list[dict[str, Any]]] = {}
+        given = record.read(self.inventory).get(self.owner, {})
+        self.given = {name: frozenset(given.get(name, [])) for name in self.by_name}
+        self.fit = {one.name: candidates(one.workload, self.targets) for one in self.submitted}
 
     def plan(self) -> Report:
         """What would be done; nothing is changed anywhere."""
@@ -121,23 +126,17 @@ class Rollout:
     # -- before anything is changed ------------------------------------------------------------------------------------
 
     def _involved(self) -> list[Target]:
-        """Hosts that any workload may go to; with ``prune``, and for what moved away, all of them."""
-        notes = record.read(self.inventory)
-        names = {host for one in self.submitted for host in notes.get(one.name, {}).get("hosts", [])}
-        for one in self.submitted:
-            fit, passed = candidates(one.workload, self.targets)
-            names |= {target.name for target in fit}
-            self.report.chosen[one.name] = Chosen(passed=list(passed))
+        """Hosts that any workload may go to or was given to; with ``prune`` all of them."""
+        names = {host for hosts in self.given.values() for host in hosts}
+        names |= {target.name for fit, _ in self.fit.values() for target in fit}
         return [target for target in self.targets if self.prune or target.name in names]
 
     def _place(self, hosts: Hosts) -> None:
         self.report.faults = hosts.faults
         views = {name: host.view for name, host in hosts.open.items()}
-        notes = record.read(self.inventory)
         for one in self.submitted:
-            fit, passed = candidates(one.workload, self.targets)
-            held = frozenset(notes.get(one.name, {}).get("hosts", []))
-            chosen = choose(one.workload, one.module.form, fit, views, held)
+            fit, passed = self.fit[one.name]
+            chosen = choose(one.workload, one.module.form, fit, views, self.given[one.name])
             chosen.passed = [*passed, *chosen.passed]
             self.report.chosen[one.name] = chosen
             for place in chosen.assignments:
@@ -171,14 +170,16 @@ class Rollout:
 
     def _waves(self, planned: Mapping[str, list[dict[str, Any]]]) -> list[list[str]]:
         """Hosts in the order of their change: first all where nothing that runs is replaced, then zone by zone; where
-        something goes comes last, when its replacement is up."""
+        something goes comes last, when its replacement is up. Where all is as it should be nothing is asked again."""
         zones = {target.name: zone_of(target) for target in self.targets}
         calm: list[str] = []
         leaving: list[str] = []
         by_zone: dict[str, list[str]] = {}
         for host, said in planned.items():
             actions = {one["action"] for one in said}
-            if "change" in actions:
+            if actions <= {"unchanged"}:
+                self.report.outcomes += [_outcome(host, one, self.places) for one in said]
+            elif "change" in actions:
                 by_zone.setdefault(zones[host], []).append(host)
             elif "remove" in actions:
                 leaving.append(host)
@@ -248,25 +249,22 @@ class Rollout:
 
     def _unknown(self, hosts: Hosts) -> None:
         """Hosts that were given a workload before and cannot be asked now: they keep it, and are caught up later."""
-        notes = record.read(self.inventory)
         for name, fault in hosts.faults.items():
             for workload in self.by_name:
-                place = self.places.get((name, workload))
-                if place is not None or name in notes.get(workload, {}).get("hosts", []):
+                if (name, workload) in self.places or name in self.given[workload]:
                     said = Fault(fault.code, fault.cause, fault.remedy)
                     self.report.outcomes.append(Outcome(name, workload, "unknown", error=said))
 
     def _note(self) -> None:
+        asked = {target.name for target in self.targets}
         with record.changing(self.inventory) as notes:
-            for name, one in self.by_name.items():
-                there = {entry.host for entry in self.report.outcomes if entry.name == name
-                         and entry.action in ("created", "changed", "repaired", "unchanged", "unknown", "rolled back")}
-                there |= {entry.host for entry in self.report.outcomes if entry.name == name and entry.kept}
-                there |= set(notes.get(name, {}).get("hosts", [])) - {target.name for target in self.targets}
-                notes[name] = {"owner": one.owner, "hosts": sorted(there)}
-            for name in [name for name, note in notes.items() if self.prune and note["owner"] == self.owner]:
-                if name not in self.by_name:
-                    del notes[name]
+            former = notes.get(self.owner, {})
+            given = {} if self.prune else former
+            for name in self.by_name:
+                there = {one.host for one in self.report.outcomes
+                         if one.name == name and (one.kept or one.action in _THERE)}
+                given[name] = sorted(there | (set(former.get(name, [])) - asked))
+            notes[self.owner] = given
 
     def _done(self) -> Report:
         order = {target.name: at for at, target in enumerate(self.targets)}

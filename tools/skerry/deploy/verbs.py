@@ -39,8 +39,9 @@ def overview(targets: Sequence[Target], inventory: Sequence[str], names: Sequenc
     for target in targets:
         found.rows += [{"host": target.name, **row} for row in said.get(target.name, [])]
         if target.name in found.faults:
-            given = sorted(name for name, note in notes.items() if target.name in note["hosts"])
-            found.rows += [{"host": target.name, "name": name, "state": "unknown"} for name in given]
+            found.rows += [{"host": target.name, "name": name, "owner": owner, "state": "unknown"}
+                           for owner, given in sorted(notes.items()) for name, there in sorted(given.items())
+                           if target.name in there]
     if names:
         found.rows = [row for row in found.rows if row["name"] in names]
     found.rows.sort(key=lambda row: row["name"])
@@ -85,12 +86,12 @@ def everywhere(targets: Sequence[Target], message: Mapping[str, Any], name: str,
 
 
 def undeploy(targets: Sequence[Target], inventory: Sequence[str], name: str, seconds: float = SECONDS) -> Done:
-    """Take a workload away everywhere. A host that cannot be asked is remembered, and cleaned by the next one."""
+    """Take a workload away from these hosts, whoever owns it. One that cannot be asked is remembered."""
     done = everywhere(targets, {"op": "remove", "names": [name]}, name, seconds)
+    gone = {target.name for target in targets} - set(done.faults)
     with record.changing(inventory) as notes:
-        left = sorted(set(notes.get(name, {}).get("hosts", [])) & set(done.faults))
-        if left:
-            notes[name]["hosts"] = left
-        else:
-            notes.pop(name, None)
+        for given in notes.values():
+            left = [host for host in given.pop(name, []) if host not in gone]
+            if left:
+                given[name] = left
     return done

@@ -41,6 +41,7 @@ def plan(wanted: list[Desired], owner: str, names: list[str], prune: bool) -> li
     for other hosts, and with ``prune`` those that were not submitted at all; nobody else's are touched.
     """
     found = []
+    shown = systemd.show(unit for unit in map(units.wanted, wanted) if unit)
     for desired in wanted:
         old = records.current(desired["name"])
         if old is not None and old["owner"] != desired["owner"]:
@@ -49,7 +50,7 @@ def plan(wanted: list[Desired], owner: str, names: list[str], prune: bool) -> li
             found.append(outcome(desired["name"], "create", changes=changes(None, desired)))
         elif old["revision"] != desired["revision"]:
             found.append(outcome(desired["name"], "change", changes=changes(old, desired)))
-        elif not processes.healthy(desired):
+        elif not processes.healthy(desired, shown):
             found.append(outcome(desired["name"], "repair"))
         else:
             found.append(outcome(desired["name"], "unchanged"))

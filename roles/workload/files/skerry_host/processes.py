@@ -88,14 +88,14 @@ def take_away(names: Iterable[str]) -> None:
         (places.UNITS / name).unlink()
 
 
-def healthy(desired: Desired) -> bool:
-    """Whether what should be there is there and runs."""
+def healthy(desired: Desired, shown: dict[str, dict[str, str]]) -> bool:
+    """Whether what should be there is there and runs; ``shown``: what systemd says of its units (`systemd.show`)."""
     for name, text in units.files(desired).items():
         path = places.UNITS / name
         if not path.exists() or path.read_text() != text:
             return False
     wanted = units.wanted(desired)
-    if wanted and not (_link(wanted).is_symlink() and systemd.show([wanted])[wanted]["ActiveState"] == "active"):
+    if wanted and not (_link(wanted).is_symlink() and shown[wanted]["ActiveState"] == "active"):
         return False
     return not store.lacking(records.digests(desired))
 
