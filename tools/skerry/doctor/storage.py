@@ -72,11 +72,9 @@ def _pending(facts: Facts, one: Thing, wanted: str | None, chosen: Thing | None,
     if waits and not users:
         return  # nobody uses it yet: as it should be
     provider = _provisioner(facts, chosen.fields["provisioner"])
-    failures = facts.events("ProvisioningFailed")
-    since = one.fields.get("created", 0.0)  # an earlier claim of that name may have failed for another reason
-    events = [event.fields["message"] for event in failures
-              if (event.namespace, event.fields["about"]) == (one.namespace, one.name)
-              and event.fields["last"] >= since]  # fmt: skip
+    # by its uid: an earlier claim of that name may have failed for another reason
+    events = [event.fields["message"] for event in facts.events("ProvisioningFailed")
+              if event.fields["uid"] == one.fields["uid"]]  # fmt: skip
     if provider is not None and provider.ready == 0:
         yield Finding(
             "STORAGE_209",

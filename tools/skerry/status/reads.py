@@ -59,7 +59,7 @@ def _claim(item: Item) -> dict[str, Any]:
     return {
         "phase": status.get("phase", ""), "class": spec.get("storageClassName"), "volume": spec.get("volumeName", ""),
         "asked": (spec.get("resources") or {}).get("requests", {}).get("storage", ""),
-        "created": reduce.moment(item["metadata"].get("creationTimestamp")),
+        "uid": item["metadata"].get("uid", ""),
     }  # fmt: skip
 
 
@@ -119,7 +119,8 @@ def _event(item: Item) -> dict[str, Any]:
     last = item.get("lastTimestamp") or item.get("eventTime") or item["metadata"].get("creationTimestamp")
     return {
         "reason": item.get("reason", ""), "message": item.get("message", ""), "kind": about.get("kind", ""),
-        "about": about.get("name", ""), "count": item.get("count") or 1, "last": reduce.moment(last),
+        "about": about.get("name", ""), "uid": about.get("uid", ""), "count": item.get("count") or 1,
+        "last": reduce.moment(last),
         "host": (item.get("source") or {}).get("host", "") or item.get("reportingInstance", ""),
     }  # fmt: skip
 
