@@ -8,8 +8,8 @@ import signal
 import subprocess
 from typing import NoReturn
 
-from . import ended
-
+#: How it ends when a run printed too much; no module can send a signal.
+TOO_MUCH = signal.SIGUSR2
 _CHUNK = 1 << 16
 
 
@@ -33,8 +33,8 @@ def run(argv: list[str], limit: int | None) -> NoReturn:
             if limit is not None and seen > limit:
                 child.kill()
                 child.wait()
-                signal.signal(ended.TOO_MUCH, signal.SIG_DFL)
-                os.kill(os.getpid(), ended.TOO_MUCH)
+                signal.signal(TOO_MUCH, signal.SIG_DFL)
+                os.kill(os.getpid(), TOO_MUCH)
     status = child.wait()
     if status < 0:
         if -status != signal.SIGKILL:

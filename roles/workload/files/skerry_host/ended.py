@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import time
 from pathlib import Path
 from typing import Any
 
 from . import places, processes
+from .counting import TOO_MUCH
 
 Desired = dict[str, Any]
 #: How many runs are remembered.
 KEPT = 20
-#: How `counting` ends when a run printed too much; no module can send a signal.
-TOO_MUCH = signal.SIGUSR2
 #: wasmtime's exit code after a trap (128 + SIGABRT), and WasmEdge's last words after one.
 _TRAPPED = 134
 _WASMEDGE = re.compile(r"\[error\].*execution failed: (.*)")
