@@ -100,21 +100,31 @@ def _age(seconds: float) -> str:
     return f"{seconds:.0f}s" if seconds else ""
 
 
-def workloads(console: Console, rows: Iterable[Mapping[str, Any]], faults: Mapping[str, str]) -> None:
+def revision(row: Mapping[str, Any]) -> str:
+    """Number and digest of the revision in force; "" where it is not known."""
+    return f"r{row['number']} {row['revision'][:8]}" if "revision" in row else ""
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """The table of ``skerry ps``."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    found = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("workload", "host", "kind", "rung", "runtime", "state"):
-        table.add_column(title)
+        found.add_column(title)
     for title in ("for", "restarts", "memory"):
-        table.add_column(title, justify="right")
+        found.add_column(title, justify="right")
     for title in ("last run", "revision"):
-        table.add_column(title)
+        found.add_column(title)
     for row in rows:
         unknown = row["state"] == "unknown"
-        table.add_row(row["name"], row["host"], *(("", "", "", word("unknown"), "", "", "", "", "") if unknown else (
+        found.add_row(row["name"], row["host"], *(("", "", "", word("unknown"), "", "", "", "", "") if unknown else (
             row["kind"], row["rung"], row["runtime"], word(row["state"]), _age(row["for_seconds"]),
             str(row["restarts"] or ""), shown(row["memory_bytes"]) if row["memory_bytes"] else "", ended(row["last"]),
-            f"r{row['number']} {row['revision'][:8]}")))
-    console.print(table)
+            revision(row))))
+    return found
+
+
+def workloads(console: Console, rows: Iterable[Mapping[str, Any]], faults: Mapping[str, str]) -> None:
+    """What ``skerry ps`` prints: the table, then hosts that were not reached."""
+    console.print(table(rows))
     for host, cause in sorted(faults.items()):
         console.print(Text(f"  {host} was not reached: {cause}", style="magenta"), soft_wrap=True)

@@ -27,6 +27,12 @@ class Overview:
     faults: dict[str, SkerryError] = field(default_factory=dict)
 
 
+def given(notes: record.Notes, host: str) -> list[dict[str, Any]]:
+    """Rows for what a host was given, while it cannot be asked."""
+    return [{"host": host, "name": name, "owner": owner, "state": "unknown"}
+            for owner, known in sorted(notes.items()) for name, there in sorted(known.items()) if host in there]
+
+
 def overview(targets: Sequence[Target], inventory: Sequence[str], names: Sequence[str] = (),
              seconds: float = SECONDS) -> Overview:
     """What runs where. Hosts without the role workload have nothing and are no fault."""
@@ -39,9 +45,7 @@ def overview(targets: Sequence[Target], inventory: Sequence[str], names: Sequenc
     for target in targets:
         found.rows += [{"host": target.name, **row} for row in said.get(target.name, [])]
         if target.name in found.faults:
-            found.rows += [{"host": target.name, "name": name, "owner": owner, "state": "unknown"}
-                           for owner, given in sorted(notes.items()) for name, there in sorted(given.items())
-                           if target.name in there]
+            found.rows += given(notes, target.name)
     if names:
         found.rows = [row for row in found.rows if row["name"] in names]
     found.rows.sort(key=lambda row: row["name"])

@@ -38,10 +38,11 @@ def names() -> list[str]:
 
 def current(name: str) -> Desired | None:
     """The revision in force; None when there is none."""
-    return read(name, _number(name))
+    return read(name, in_force(name))
 
 
-def _number(name: str) -> int:
+def in_force(name: str) -> int:
+    """The number of the revision in force; 0 when there is none."""
     try:
         return int((places.folder(name) / "current").read_text())
     except FileNotFoundError:
@@ -99,7 +100,7 @@ def enforce(name: str, number: int) -> None:
 
 def drop(name: str, number: int) -> None:
     """Forget a revision that never came into force."""
-    if number != _number(name):
+    if number != in_force(name):
         (places.folder(name) / "revisions" / f"{number}.json").unlink(missing_ok=True)
 
 

@@ -61,7 +61,7 @@ def workloads() -> list[dict[str, Any]]:
             "name": name, "owner": desired["owner"], "kind": desired["kind"], "rung": desired["rung"],
             "runtime": f"{desired['runtime']['name']} {desired['runtime']['version']}", "state": state,
             "ready": state == "running" if desired["kind"] == "service" else state in ("waiting", "done", "running"),
-            "revision": desired["revision"], "number": records.revisions(name)[-1],
+            "revision": desired["revision"], "number": records.in_force(name),
             "module": desired["module"]["digest"],
             "for_seconds": _seconds(unit.get("ActiveEnterTimestampMonotonic", "0")) if state == "running" else
             _seconds(unit.get("InactiveEnterTimestampMonotonic", "0")),
