@@ -139,15 +139,13 @@ def _unmasked(value: Any, key: str = "") -> Any:
 
 def bring(cluster: Cluster, module: str, arguments: dict[str, Any], check: bool = False) -> list[dict[str, Any]]:
     """Do what the module does, without waiting for what only a Helm controller could bring; returns the differences."""
-    api, deadline, arguments = StrictApi(cluster), time.monotonic() + 30, _unmasked(arguments)
+    objects, deadline, arguments = Objects(StrictApi(cluster), check), time.monotonic() + 30, _unmasked(arguments)
     if module == APPLY:
-        objects = Objects(api, check)
         k3s_apply.bring(objects, {**arguments, "ready": []}, deadline)
     else:
-        run = helm_release.Run(Module(arguments, check), api, deadline)
+        run = helm_release.Run(objects, arguments, deadline)
         run.wait = lambda specs: None
         run.release.wait = lambda deadline: None
         run.do()
-        objects = run.objects
     differences: list[dict[str, Any]] = objects.diff
     return differences

@@ -158,7 +158,6 @@ seconds:
 import base64
 import os
 import secrets
-import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.skerry.edge.plugins.module_utils.helm_job import (
@@ -171,29 +170,23 @@ from ansible_collections.skerry.edge.plugins.module_utils.helm_job import (
     shown,
     values_text,
 )
-from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError
-from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
-from ansible_collections.skerry.edge.plugins.module_utils.kube_objects import (
-    MANAGED,
-    Objects,
-    difference,
-    without_secrets,
-)
+from ansible_collections.skerry.edge.plugins.module_utils.kube_objects import MANAGED, difference
 from ansible_collections.skerry.edge.plugins.module_utils.kube_owned import Owned
 from ansible_collections.skerry.edge.plugins.module_utils.kube_rollout import Watch, target
+from ansible_collections.skerry.edge.plugins.module_utils.kube_task import settle
 
 
 class Run:
     """One run of the module."""
 
-    def __init__(self, module, api, deadline, params=None):
-        self.params = params or module.params
-        self.check = module.check_mode
+    def __init__(self, objects, params, deadline):
+        self.params = params
+        self.check = objects.check
         self.deadline = deadline
-        self.objects = Objects(api, module.check_mode)
-        self.watch = Watch(self.objects)
-        self.release = Release(self.objects, self.watch, module.params["name"])
-        self.owned = Owned(self.objects, module.params["name"], module.params["namespace"])
+        self.objects = objects
+        self.watch = Watch(objects)
+        self.release = Release(objects, self.watch, params["name"])
+        self.owned = Owned(objects, params["name"], params["namespace"])
 
     def do(self):
         """Bring everything into its state."""
@@ -323,35 +316,16 @@ def arguments():
     }
 
 
+def bring(objects, params, deadline):
+    """Bring the release into its state."""
+    Run(objects, params, deadline).do()
+
+
 def main():
     """Entry point."""
     module = AnsibleModule(argument_spec=arguments(), supports_check_mode=True)
-    params, start, shown_before = module.params, time.monotonic(), []
-    module.params = without_secrets(params)  # what -vvv shows
-    keys = ("name", "namespace", "chart", "version")
-    release = {key: params[key] for key in keys}
-    deadline = start + (0 if module.check_mode else params["timeout"])
-    while True:
-        api = Api("server", params["port"])
-        run = Run(module, api, deadline, params)
-        if params["state"] == "absent" and not os.path.exists(api.certificate):
-            module.exit_json(changed=False, release=release, seconds=0.0, msg="there is no k3s server on this host")
-        try:
-            run.do()
-            diff = shown_before + [item for item in run.objects.diff if item not in shown_before]
-            module.exit_json(changed=bool(diff), diff=diff, release=release, seconds=round(time.monotonic() - start, 2))
-        except UnavailableError as error:
-            shown_before += [item for item in run.objects.diff if item not in shown_before]
-            if module.check_mode:
-                module.exit_json(changed=True, msg=f"the API cannot be asked: {error}", release=release, seconds=0.0)
-            if time.monotonic() >= deadline:
-                module.fail_json(
-                    msg=f"CHART_013 the API does not answer: {error} | remedy: see systemctl status k3s on this server",
-                    code="CHART_013",
-                )
-            time.sleep(1)
-        except K3sError as error:
-            module.fail_json(**error.as_result())
+    release = {key: module.params[key] for key in ("name", "namespace", "chart", "version")}
+    settle(module, bring, release=release)
 
 
 if __name__ == "__main__":

@@ -80,15 +80,10 @@ seconds:
   type: float
 """
 
-import os
-import time
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError
-from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
-from ansible_collections.skerry.edge.plugins.module_utils.kube_objects import Objects, without_secrets
 from ansible_collections.skerry.edge.plugins.module_utils.kube_owned import Owned
 from ansible_collections.skerry.edge.plugins.module_utils.kube_rollout import Watch, target
+from ansible_collections.skerry.edge.plugins.module_utils.kube_task import settle
 
 
 def bring(objects, params, deadline):
@@ -119,31 +114,7 @@ def arguments():
 
 def main():
     """Entry point."""
-    module = AnsibleModule(argument_spec=arguments(), supports_check_mode=True)
-    params, start, before = module.params, time.monotonic(), []
-    module.params = without_secrets(params)  # what -vvv shows
-    deadline = start + (0 if module.check_mode else params["timeout"])
-    while True:
-        api = Api("server", params["port"])
-        objects = Objects(api, module.check_mode)
-        if params["state"] == "absent" and not os.path.exists(api.certificate):
-            module.exit_json(changed=False, seconds=0.0, msg="there is no k3s server on this host")
-        try:
-            bring(objects, params, deadline)
-            diff = before + [item for item in objects.diff if item not in before]
-            module.exit_json(changed=bool(diff), diff=diff, seconds=round(time.monotonic() - start, 2))
-        except UnavailableError as error:
-            before += [item for item in objects.diff if item not in before]
-            if module.check_mode:
-                module.exit_json(changed=True, msg=f"the API cannot be asked: {error}", seconds=0.0)
-            if time.monotonic() >= deadline:
-                module.fail_json(
-                    msg=f"CHART_013 the API does not answer: {error} | remedy: see systemctl status k3s on this server",
-                    code="CHART_013",
-                )
-            time.sleep(1)
-        except K3sError as error:
-            module.fail_json(**error.as_result())
+    settle(AnsibleModule(argument_spec=arguments(), supports_check_mode=True), bring)
 
 
 if __name__ == "__main__":
