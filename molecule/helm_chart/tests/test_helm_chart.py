@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
+from one_module import call
 
 from skerry import paths
 
-ROOT = paths.root()
-INVENTORY = ROOT / "molecule" / "inventory"
+INVENTORY = paths.root() / "molecule" / "inventory"
 SERVER = "cloud-1"
 ARCHIVE = "/var/lib/rancher/k3s/server/static/charts/hello.tgz"
 VARIABLES = yaml.safe_load((Path(__file__).parents[1] / "vars.yml").read_text())
@@ -44,16 +41,9 @@ def installed(host):
 
 def release(*words, **arguments):
     """The result of one call of the module on the server."""
-    given = json.dumps({**WANTED, **arguments})
-    command = [str(Path(sys.executable).parent / "ansible"), SERVER, "-i", str(INVENTORY), "-b", "-m",
-               "skerry.edge.helm_release", "-a", given, *words]  # fmt: skip
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_CACHE_PLUGIN": "memory",
-                   "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1", "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
-    text = done.stdout[done.stdout.index("{") :]
-    result = json.loads(text)["plays"][0]["tasks"][0]["hosts"][SERVER]
-    assert "not-to-be-shown" not in done.stdout + done.stderr
-    return result
+    called = call("skerry.edge.helm_release", {**WANTED, **arguments}, *words, host=SERVER, inventory=INVENTORY)
+    assert "not-to-be-shown" not in called.output
+    return called.result
 
 
 def get(host, what, space="greetings"):

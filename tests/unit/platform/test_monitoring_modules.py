@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,7 @@ import pytest
 from ansible_collections.skerry.edge.plugins.module_utils import exporter_host, exporter_text
 from ansible_collections.skerry.edge.plugins.module_utils.kube_objects import without_secrets
 from ansible_collections.skerry.edge.plugins.modules import node_exporter, prometheus_targets
-
-from skerry import paths
+from one_module import call
 
 FACTS = {
     "wasm_runtime": {
@@ -108,37 +105,26 @@ def test_secrets_among_objects_are_not_shown_as_arguments() -> None:
 # The module secret_file, as Ansible runs it ---------------------------------------------------------------------------
 
 
-def secret_file(*words: str, check: bool = False) -> dict[str, Any]:
-    command = [
-        str(Path(sys.executable).with_name("ansible")), "localhost", "-c", "local", "-m", "skerry.edge.secret_file",
-        "-e", f"ansible_python_interpreter={sys.executable}", "-a", " ".join(words),
-    ]  # fmt: skip
-    done = subprocess.run(
-        [*command, *(["--check"] if check else [])],
-        env={**os.environ, "ANSIBLE_CONFIG": str(paths.root() / "ansible.cfg"),
-             "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_LOAD_CALLBACK_PLUGINS": "true",
-             "ANSIBLE_COLLECTIONS_PATH": str(paths.root() / "collections")},
-        capture_output=True, text=True, check=False, cwd=paths.root(),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    found: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
-    return found
+def secret_file(path: Path, *words: str, state: str = "present") -> dict[str, Any]:
+    result = call("skerry.edge.secret_file", {"path": str(path), "state": state}, *words).result
+    assert not result.get("failed"), result
+    return result
 
 
 @pytest.mark.timeout(180)
 def test_a_secret_is_made_once_and_for_root_alone(tmp_path: Path) -> None:
     path = tmp_path / "new" / "password"
-    assert secret_file(f"path={path}", check=True)["changed"]
+    assert secret_file(path, "--check")["changed"]
     assert not path.exists()
-    made = secret_file(f"path={path}")
+    made = secret_file(path)
     assert made["changed"]
     assert len(made["secret"]) == 32
     assert path.read_text() == made["secret"] + "\n"
     assert path.stat().st_mode & 0o777 == 0o600
-    again = secret_file(f"path={path}")
+    again = secret_file(path)
     assert (again["changed"], again["secret"]) == (False, made["secret"])
     path.chmod(0o644)
-    assert secret_file(f"path={path}")["changed"]
+    assert secret_file(path)["changed"]
     assert path.stat().st_mode & 0o777 == 0o600
-    assert secret_file(f"path={path}", "state=absent")["changed"]
+    assert secret_file(path, state="absent")["changed"]
     assert not path.exists()
