@@ -56,5 +56,9 @@ def desired(one: Submitted, place: Assignment) -> dict[str, Any]:
         "readiness": None if workload.readiness is None else workload.readiness.model_dump(exclude_none=True),
         "schedule": None if workload.schedule is None else workload.schedule.model_dump(),
     }
+    if workload.ports:
+        usual = "http" if module.form == "http" else "tcp"
+        found["ports"] = [{"port": entry.port, "protocol": entry.protocol or usual} for entry in workload.ports]
+        found["drain"] = workload.drain
     found["revision"] = revision(found)
     return found

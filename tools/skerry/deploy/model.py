@@ -115,8 +115,19 @@ class Limits(_Model):
     output: Size | None = Field(default=64 << 20, description="Bytes of both streams of a run; not of services.")
     open_files: Annotated[int, Field(ge=16)] = 256
     file_size: Size | None = Field(default=64 << 20, description="Bytes of the largest file that it may write.")
+    disk: Size | None = Field(
+        default=256 << 20, description="Bytes that its writable directories may hold, each file and folder 4 KiB at least.")
     processes: Annotated[int, Field(
         ge=1)] = Field(default=64, description="Processes and threads, the runtime's own included.")
+
+
+class ServicePort(_Model):
+    """A TCP port of the host on which a service answers. It listens all the while its revisions are replaced."""
+
+    port: Port
+    protocol: Literal["tcp", "http"] | None = Field(
+        default=None, description="http: connections that are kept open are handed over between two requests; tcp: "
+        "they stay with the revision that they came to. Default: http for a wasi:http handler, else tcp.")
 
 
 class Http(_Model):
@@ -187,6 +198,11 @@ class Workload(_Model):
     rung: Rung = Field(
         default="auto", description="auto takes the best that each host has; --dry-run says which and why.")
     network: bool = Field(default=False, description="May open connections and listen.")
+    ports: Annotated[list[ServicePort], Field(max_length=9)] = Field(
+        default=[], description="Ports of a service; the module finds its own, to listen on at 127.0.0.1, in PORT "
+        "(of several: PORT_<port>).")
+    drain: Annotated[Seconds, Field(le=180)] = Field(
+        default=30.0, description="Seconds for which a former revision's open connections may last.")
     limits: Limits = Limits()
     restart: Restart | None = Field(default=None, description="Default: always for services, else never.")
     readiness: Readiness | None = None
@@ -211,9 +227,23 @@ class Workload(_Model):
             raise ValueError("kind schedule has a schedule, no other kind has one")
         if self.limits.time is not None and self.kind == "service":
             raise ValueError("a service has no end: limits.time is for jobs and schedules")
+        self._check_ports()
         if shared := set(self.env) & {name for name, one in self.secrets.items() if one.mount is None}:
             raise ValueError(f"{', '.join(sorted(shared))} is both in env and in secrets")
         return self
+
+    def _check_ports(self) -> None:
+        numbers = [one.port for one in self.ports]
+        if numbers and self.kind != "service":
+            raise ValueError("ports are for services")
+        if len(set(numbers)) < len(numbers):
+            raise ValueError("a port is named twice in ports")
+        given = {"PORT", *(f"PORT_{number}" for number in numbers)} if numbers else set()
+        if taken := given & {*self.env, *self.secrets}:
+            raise ValueError(f"{', '.join(sorted(taken))} is set by ports")
+        asked = self.readiness and (self.readiness.tcp or (self.readiness.http and self.readiness.http.port))
+        if asked and asked not in numbers and (numbers or not self.network):
+            raise ValueError(f"readiness asks for port {asked}, which is not in ports")
 
 
 def is_digest(module: str) -> bool:

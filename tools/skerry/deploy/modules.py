@@ -1,4 +1,4 @@
-"""What a module is, as placement needs it: a core module or a component."""
+"""What a module is, as placement needs it: a core module, a component that is a command, or one that answers HTTP."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from skerry.running import module as core
 COMPONENT = b"\x0d\0\x01\0"
 #: Import and export names stand as plain text in a component (component model, Binary.md).
 _COMMAND = b"wasi:cli/run@0.2"
+_HANDLER = b"wasi:http/incoming-handler@0.2"
 
-Form = Literal["core", "component"]
+#: http: a component that exports wasi:http/incoming-handler and no command.
+Form = Literal["core", "component", "http"]
 
 
 @dataclass(frozen=True)
 class Known:
-    """A module that may be deployed; ``form``: a core module or a component."""
+    """A module that may be deployed; ``form``: what it is."""
 
     path: Path
     size: int
@@ -41,8 +43,10 @@ def look(path: Path) -> Known:
         return Known(path, core.inspect(path).size, "core")
     if _COMMAND in rest:
         return Known(path, len(rest) + 8, "component")
+    if _HANDLER in rest:
+        return Known(path, len(rest) + 8, "http")
     raise SkerryError(
         "DEPLOY_010",
-        f"{path} is a component that does not export wasi:cli/run",
-        "build a command of WASI 0.2 (wasm32-wasip2)",
+        f"{path} is a component that exports neither wasi:cli/run nor wasi:http/incoming-handler",
+        "build a command of WASI 0.2 (wasm32-wasip2), or a handler of wasi:http 0.2",
     )

@@ -111,14 +111,22 @@ def _proved(view: HostView, name: str) -> dict[str, Any] | None:
     return entry if entry and entry.get("proved") else None
 
 
-def _process(form: Form, view: HostView) -> tuple[dict[str, str] | None, str]:
-    """The runtime whose command runs a module, or why there is none."""
-    for name in ("wasmtime", "wasmedge") if form == "core" else ("wasmtime",):
+def _process(form: Form, listens: bool, view: HostView) -> tuple[dict[str, str] | None, str]:
+    """The runtime whose command runs a module, or why there is none. Core modules listen through WasmEdge's sockets
+    alone: wasmtime's command has none for them."""
+    names = ("wasmtime",) if form != "core" else ("wasmedge",) if listens else ("wasmtime", "wasmedge")
+    for name in names:
         entry = _proved(view, name)
         if entry is not None and entry.get("command"):
+            if form == "http" and not entry.get("serves", True):
+                return None, "its wasmtime was built without the server for wasi:http (wasmtime serve)"
             return {"name": name, "version": str(entry["version"]), "command": entry["command"]}, ""
+    if form == "http":
+        return None, "it has no server for wasi:http: wasmtime was not proved there (role wasm_runtime)"
     if form == "component":
         return None, "it has no runtime for components: wasmtime was not proved there (role wasm_runtime)"
+    if listens:
+        return None, "core modules listen through WasmEdge, which was not proved there; components through wasmtime"
     return None, "no runtime's command was proved there (role wasm_runtime)"
 
 
@@ -131,7 +139,7 @@ def able(workload: Workload, form: Form, host: str, view: HostView) -> Assignmen
     arch = ARCHITECTURES.get(view.arch, view.arch)
     if workload.placement.arch not in (None, arch):
         return Passed(host, f"its architecture is {arch}, not {workload.placement.arch}")
-    runtime, reason = _process(form, view)
+    runtime, reason = _process(form, bool(workload.ports), view)
     if runtime is None:
         return Passed(host, reason)
     return Assignment(host, "process", runtime, "asked for" if workload.rung != "auto" else _WHY)
