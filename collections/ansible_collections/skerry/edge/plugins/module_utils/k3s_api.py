@@ -29,6 +29,11 @@ class UnavailableError(Exception):
     """The API cannot be asked now: no certificates yet, nobody listening, or an answer of 5xx."""
 
 
+def unanswered(error):
+    """The failure of a task that cannot go on without the API."""
+    return K3sError("K3S_020", f"the API does not answer: {error}", "see systemctl status k3s on this server")
+
+
 class Api:
     """The API server of this host's cluster, with the rights that the host has."""
 

@@ -36,10 +36,10 @@ def settle(module, work, **told):
             if module.check_mode:
                 module.exit_json(changed=True, msg=f"the API cannot be asked: {error}", seconds=0.0, **told)
             if time.monotonic() >= deadline:
-                module.fail_json(
-                    msg=f"CHART_013 the API does not answer: {error} | remedy: see systemctl status k3s on this server",
-                    code="CHART_013",
+                silent = K3sError(
+                    "CHART_013", f"the API does not answer: {error}", "see systemctl status k3s on this server"
                 )
+                module.fail_json(**silent.as_result())
             time.sleep(1)
         except K3sError as error:
             module.fail_json(**error.as_result())

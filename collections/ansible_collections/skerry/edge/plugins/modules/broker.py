@@ -123,7 +123,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.skerry.edge.plugins.module_utils.broker_topics import steps, take, wanted
-from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError, unanswered
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
 from ansible_collections.skerry.edge.plugins.module_utils.kafka_client import LATER, Client, KafkaError
 
@@ -333,10 +333,7 @@ def main():
     except UnavailableError as error:
         if module.check_mode:
             module.exit_json(changed=True, topics=[], proof={}, msg="no API yet")
-        module.fail_json(
-            msg=f"K3S_020 the API does not answer: {error} | remedy: see systemctl status k3s on this server",
-            code="K3S_020",
-        )
+        module.fail_json(**unanswered(error).as_result())
     except K3sError as error:
         if module.check_mode and error.code in ("BROKER_012", "BROKER_013"):
             module.exit_json(changed=True, topics=[], proof={}, msg="no brokers yet")

@@ -135,7 +135,7 @@ from ansible_collections.skerry.edge.plugins.module_utils.broker_place import (
     holders,
     place,
 )
-from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError, unanswered
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
 
 
@@ -201,10 +201,7 @@ def main():
         if module.check_mode:
             least = {"cpu_milli": 1000, "memory_mb": LEAST_MB, "developer_mode": True}
             module.exit_json(changed=False, nodes=[], addresses=[], **least)
-        module.fail_json(
-            msg=f"K3S_020 the API does not answer: {error} | remedy: see systemctl status k3s on this server",
-            code="K3S_020",
-        )
+        module.fail_json(**unanswered(error).as_result())
     except K3sError as error:
         module.fail_json(**error.as_result())
 

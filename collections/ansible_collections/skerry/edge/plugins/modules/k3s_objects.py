@@ -66,7 +66,7 @@ import json
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError, unanswered
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError, check_labels, parse_taint
 
 KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
@@ -286,10 +286,7 @@ def main():
             if module.check_mode:
                 module.exit_json(changed=True, msg="no API yet", runtime_classes=[], kubeconfig=KUBECONFIG)
             if time.monotonic() >= deadline:
-                module.fail_json(
-                    msg=f"K3S_020 the API does not answer: {error} | remedy: see systemctl status k3s on this server",
-                    code="K3S_020",
-                )
+                module.fail_json(**unanswered(error).as_result())
             time.sleep(0.5)
         except K3sError as error:
             module.fail_json(**error.as_result())

@@ -281,10 +281,8 @@ def main():
     except UnavailableError as error:
         if module.check_mode:
             module.exit_json(changed=False, installed=[], foreign=[], done=[], msg=f"the API cannot be asked: {error}")
-        module.fail_json(
-            msg=f"RUNTIME_014 the API does not answer: {error} | remedy: see systemctl status k3s on this server",
-            code="RUNTIME_014",
-        )
+        silent = K3sError("RUNTIME_014", f"the API does not answer: {error}", "see systemctl status k3s on this server")
+        module.fail_json(**silent.as_result())
     except K3sError as error:
         module.fail_json(**error.as_result())
     diff = {"before": "", "after": "".join(f"{line}\n" for line in work.done)}

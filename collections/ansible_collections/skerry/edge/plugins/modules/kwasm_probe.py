@@ -182,10 +182,8 @@ def main():
     except UnavailableError as error:
         if module.check_mode or module.params["state"] == "absent":
             module.exit_json(changed=False, msg=f"the API cannot be asked: {error}", **empty)
-        module.fail_json(
-            msg=f"RUNTIME_014 the API does not answer: {error} | remedy: see systemctl status k3s on this server",
-            code="RUNTIME_014",
-        )
+        silent = K3sError("RUNTIME_014", f"the API does not answer: {error}", "see systemctl status k3s on this server")
+        module.fail_json(**silent.as_result())
     except K3sError as error:
         module.fail_json(**error.as_result())
 

@@ -83,7 +83,7 @@ claims:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError, unanswered
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
 from ansible_collections.skerry.edge.plugins.module_utils.storage_proof import Proof, users
 
@@ -128,10 +128,7 @@ def main():
     except UnavailableError as error:
         if module.check_mode or params["state"] == "unused":
             module.exit_json(changed=False, claims=[], msg=f"no API: {error}")
-        module.fail_json(
-            msg=f"K3S_020 the API does not answer: {error} | remedy: see systemctl status k3s on this server",
-            code="K3S_020",
-        )
+        module.fail_json(**unanswered(error).as_result())
     except K3sError as error:
         module.fail_json(**error.as_result())
 
