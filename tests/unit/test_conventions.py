@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
 import re
 import subprocess
 import sys
@@ -199,11 +201,21 @@ def test_every_module_of_ours_is_documented_and_supports_check_mode() -> None:
         text = path.read_text(encoding="utf-8")
         parts = dict(re.findall(r"^(DOCUMENTATION|EXAMPLES|RETURN) = r?\"{3}(.*?)\"{3}", text, re.S | re.M))
         assert set(parts) == {"DOCUMENTATION", "EXAMPLES", "RETURN"}, path.name
-        read_parts = {name: yaml.safe_load(part) for name, part in parts.items()}
-        documentation = read_parts["DOCUMENTATION"]
-        assert documentation["module"] == path.stem
-        assert documentation["description"]
-        assert "options" in documentation, path.name
+        assert yaml.safe_load(parts["EXAMPLES"]), path.name
+    names = [f"skerry.edge.{path.stem}" for path in modules]
+    command = [str(Path(sys.executable).with_name("ansible-doc")), "-t", "module", "-j", *names]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = json.loads(done.stdout)
+    assert sorted(shown) == names
+    for name, item in shown.items():
+        documentation = item["doc"]
+        assert documentation["module"] == name.rsplit(".", 1)[1]
+        assert documentation["description"], name
+        assert documentation["attributes"]["check_mode"]["support"] == "full", name
+        assert "diff_mode" in documentation["attributes"], name
+        assert "options" in documentation, name
 
 
 # Error codes ---------------------------------------------------------------------------------------------------------

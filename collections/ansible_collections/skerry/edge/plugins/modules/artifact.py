@@ -75,12 +75,12 @@ options:
     default: 3
 author:
   - The Skerry authors
+extends_documentation_fragment:
+  - skerry.edge.attributes
 attributes:
   check_mode:
-    support: full
     description: Nothing is fetched or changed.
   diff_mode:
-    support: full
     description: Shows digests, never content.
 """
 

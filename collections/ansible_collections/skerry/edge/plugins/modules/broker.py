@@ -79,16 +79,13 @@ options:
     description: Seconds until the brokers have to answer.
     type: int
     default: 120
-  port:
-    description: Port of the API.
-    type: int
-    default: 6443
+extends_documentation_fragment:
+  - skerry.edge.attributes
+  - skerry.edge.api
 attributes:
   check_mode:
-    support: full
     description: Topics are only compared and no message is sent; without brokers everything counts as a change.
   diff_mode:
-    support: full
     description: Shows topics.
 author:
   - The Skerry authors

@@ -77,17 +77,12 @@ options:
     description: Version of Redpanda that is to run, such as C(v26.2.1).
     type: str
     default: ""
-  port:
-    description: Port of the API.
-    type: int
-    default: 6443
+extends_documentation_fragment:
+  - skerry.edge.attributes.no_diff
+  - skerry.edge.api
 attributes:
   check_mode:
-    support: full
     description: Nothing is ever changed. Without an API the least size is returned.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
 author:
   - The Skerry authors
 """

@@ -33,11 +33,8 @@ options:
     default: started
 author:
   - The Skerry authors
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
+extends_documentation_fragment:
+  - skerry.edge.attributes
 """
 
 EXAMPLES = r"""

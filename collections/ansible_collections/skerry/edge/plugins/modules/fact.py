@@ -30,11 +30,8 @@ options:
     default: /etc/ansible/facts.d/skerry.fact
 author:
   - The Skerry authors
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
+extends_documentation_fragment:
+  - skerry.edge.attributes
 """
 
 EXAMPLES = r"""

@@ -115,16 +115,13 @@ options:
     type: list
     elements: dict
     default: []
-  port:
-    description: Port of the API.
-    type: int
-    default: 6443
+extends_documentation_fragment:
+  - skerry.edge.attributes
+  - skerry.edge.api
 attributes:
   check_mode:
-    support: full
     description: Nothing is changed; the API says in dry runs what would come out. Without an API all is a change.
   diff_mode:
-    support: full
     description: Shows objects before and after; Secrets without their values, archives as digests.
 author:
   - The Skerry authors

@@ -32,12 +32,12 @@ options:
     default: /var/lib/skerry/images.json
 author:
   - The Skerry authors
+extends_documentation_fragment:
+  - skerry.edge.attributes.no_diff
 attributes:
   check_mode:
-    support: full
     description: Nothing is loaded or removed.
   diff_mode:
-    support: none
     description: The result names what was loaded and removed.
 """
 

@@ -46,16 +46,13 @@ options:
     description: Whether C(state=absent) leaves namespaces, volume claims, custom resource definitions and kept objects.
     type: bool
     default: true
-  port:
-    description: Port of the API.
-    type: int
-    default: 6443
+extends_documentation_fragment:
+  - skerry.edge.attributes
+  - skerry.edge.api
 attributes:
   check_mode:
-    support: full
     description: Nothing is changed; without an API everything counts as a change.
   diff_mode:
-    support: full
     description: Shows objects before and after; Secrets without their values.
 author:
   - The Skerry authors

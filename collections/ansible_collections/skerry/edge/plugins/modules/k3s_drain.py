@@ -25,18 +25,13 @@ options:
     description: Seconds for the drain; 0 does not drain.
     type: int
     default: 60
-  port:
-    description: Port of the API.
-    type: int
-    default: 6443
   binary:
     description: The k3s binary.
     type: path
     default: /usr/local/bin/k3s
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed.
+extends_documentation_fragment:
+  - skerry.edge.attributes.no_diff
+  - skerry.edge.api
 author:
   - The Skerry authors
 """

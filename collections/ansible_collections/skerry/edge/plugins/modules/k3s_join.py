@@ -21,9 +21,10 @@ options:
     description: Port of the supervisor.
     type: int
     default: 6443
+extends_documentation_fragment:
+  - skerry.edge.attributes.no_diff
 attributes:
   check_mode:
-    support: full
     description: Changes nothing anyway; does not wait then.
 author:
   - The Skerry authors

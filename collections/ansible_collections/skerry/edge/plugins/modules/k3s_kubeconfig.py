@@ -31,9 +31,10 @@ options:
     description: The file on the server.
     type: path
     default: /etc/rancher/k3s/k3s.yaml
+extends_documentation_fragment:
+  - skerry.edge.attributes.no_diff
 attributes:
   check_mode:
-    support: full
     description: Writes nothing.
 author:
   - The Skerry authors

@@ -114,12 +114,10 @@ options:
     description: Seconds that an agent's first start waits for a server that is coming up; it unpacks k3s meanwhile.
     type: int
     default: 60
+extends_documentation_fragment:
+  - skerry.edge.attributes
 attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed.
   diff_mode:
-    support: full
     description: Shows files, never tokens, registries or the environment.
 author:
   - The Skerry authors

@@ -20,20 +20,17 @@ options:
     type: list
     elements: dict
     required: true
-  port:
-    description: Port of the API.
-    type: int
-    default: 6443
   timeout:
     description: Seconds to wait for the API when it restarts in between.
     type: int
     default: 60
+extends_documentation_fragment:
+  - skerry.edge.attributes
+  - skerry.edge.api
 attributes:
   check_mode:
-    support: full
     description: Nothing is changed; without an API (a fresh host) everything counts as a change.
   diff_mode:
-    support: full
     description: Shows labels and taints.
 author:
   - The Skerry authors

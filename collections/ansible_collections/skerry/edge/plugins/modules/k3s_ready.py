@@ -33,9 +33,10 @@ options:
     description: What M(skerry.edge.k3s_objects) needs of the node (labels, taints, roles); returned with its handlers.
     type: dict
     default: {}
+extends_documentation_fragment:
+  - skerry.edge.attributes.no_diff
 attributes:
   check_mode:
-    support: full
     description: Looks once and never fails.
 author:
   - The Skerry authors

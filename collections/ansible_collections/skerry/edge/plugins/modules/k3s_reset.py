@@ -26,10 +26,8 @@ options:
     description: Seconds that a unit may take to stop before it is killed.
     type: int
     default: 30
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed.
+extends_documentation_fragment:
+  - skerry.edge.attributes.no_diff
 author:
   - The Skerry authors
 """

@@ -34,15 +34,9 @@ options:
     description: Seconds that it may take.
     type: int
     default: 300
-  port:
-    description: Port of the API.
-    type: int
-    default: 6443
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
+extends_documentation_fragment:
+  - skerry.edge.attributes
+  - skerry.edge.api
 author:
   - The Skerry authors
 """
@@ -84,7 +78,8 @@ CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/shims.runtime.spi
 SHIMS = "/apis/runtime.spinkube.dev/v1alpha1/shims"
 CLASSES = "/apis/node.k8s.io/v1/runtimeclasses"
 JOBS = "/apis/batch/v1/jobs?labelSelector=" + urllib.parse.quote("kwasm.sh/job=true")
-ASKED, PROVISIONED = "kwasm.sh/kwasm-node", "kwasm.sh/kwasm-provisioned"
+ASKED = "kwasm.sh/kwasm-node"
+PROVISIONED = "kwasm.sh/kwasm-provisioned"
 #: Values of the labels that the runtime-class-manager gives nodes, one label for each shim.
 SHIM_STATES = ("pending", "provisioned", "uninstall", "failed")
 MERGE = "application/merge-patch+json"

@@ -22,11 +22,8 @@ options:
     description: Void the note in any case, so that the role k3s restarts k3s (after a probe that failed).
     type: bool
     default: false
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
+extends_documentation_fragment:
+  - skerry.edge.attributes
 author:
   - The Skerry authors
 """

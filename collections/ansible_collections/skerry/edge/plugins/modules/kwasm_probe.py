@@ -43,13 +43,11 @@ options:
     type: str
     choices: [present, absent]
     default: present
-  port:
-    description: Port of the API.
-    type: int
-    default: 6443
+extends_documentation_fragment:
+  - skerry.edge.attributes.no_diff
+  - skerry.edge.api
 attributes:
   check_mode:
-    support: full
     description: No pod is run; C(due) says which would be.
 author:
   - The Skerry authors

@@ -27,13 +27,8 @@ options:
     default: ""
 author:
   - The Skerry authors
-attributes:
-  check_mode:
-    support: full
-    description: It changes nothing and behaves as in a real run.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
+extends_documentation_fragment:
+  - skerry.edge.attributes.looks
 """
 
 EXAMPLES = r"""

@@ -9,13 +9,8 @@ short_description: See whether this host can mount NFS
 description:
   - Looks for the mount command and for NFS in the running kernel, built in or as a module. Changes nothing.
 options: {}
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is ever changed.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
+extends_documentation_fragment:
+  - skerry.edge.attributes.looks
 author:
   - The Skerry authors
 """

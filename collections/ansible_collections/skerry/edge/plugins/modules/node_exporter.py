@@ -83,11 +83,10 @@ options:
     default: 60
 author:
   - The Skerry authors
+extends_documentation_fragment:
+  - skerry.edge.attributes
 attributes:
-  check_mode:
-    support: full
   diff_mode:
-    support: full
     description: Shows the drop-in and the metrics, never a key or a hash.
 """
 
@@ -130,7 +129,8 @@ from ansible_collections.skerry.edge.plugins.module_utils import exporter_text, 
 from ansible_collections.skerry.edge.plugins.module_utils.exporter_host import ExporterError, output, read, write
 
 FOLDER = "/etc/skerry/node-exporter"
-CERTIFICATE, KEY = FOLDER + "/tls.crt", FOLDER + "/tls.key"
+CERTIFICATE = FOLDER + "/tls.crt"
+KEY = FOLDER + "/tls.key"
 TEXTS = "/var/lib/prometheus/node-exporter"
 METRICS = TEXTS + "/skerry.prom"
 DROP_IN = "/etc/systemd/system/{}.d/skerry.conf"

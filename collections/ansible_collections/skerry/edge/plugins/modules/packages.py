@@ -48,11 +48,8 @@ options:
     default: 300
 author:
   - The Skerry authors
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
+extends_documentation_fragment:
+  - skerry.edge.attributes
 """
 
 EXAMPLES = r"""

@@ -16,10 +16,11 @@ options:
     description: Fail when policies are not enforced; otherwise there is a warning.
     type: bool
     default: false
+extends_documentation_fragment:
+  - skerry.edge.attributes.looks
 attributes:
   check_mode:
-    support: full
-    description: Changes nothing anyway.
+    description: Changes nothing anyway; warns where C(require) would fail.
 author:
   - The Skerry authors
 """

@@ -19,13 +19,8 @@ options:
     required: true
 author:
   - The Skerry authors
-attributes:
-  check_mode:
-    support: full
-    description: Behaves as it would in a real run.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
+extends_documentation_fragment:
+  - skerry.edge.attributes.looks
 """
 
 EXAMPLES = r"""

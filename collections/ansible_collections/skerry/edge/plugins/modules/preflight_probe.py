@@ -56,13 +56,8 @@ options:
     default: {}
 author:
   - The Skerry authors
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is ever changed.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
+extends_documentation_fragment:
+  - skerry.edge.attributes.looks
 """
 
 EXAMPLES = r"""

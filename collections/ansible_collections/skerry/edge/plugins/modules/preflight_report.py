@@ -26,13 +26,8 @@ options:
     default: false
 author:
   - The Skerry authors
-attributes:
-  check_mode:
-    support: full
-    description: Behaves as it would in a real run.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
+extends_documentation_fragment:
+  - skerry.edge.attributes.looks
 """
 
 EXAMPLES = r"""

@@ -28,22 +28,18 @@ options:
     type: list
     elements: str
     default: []
-  port:
-    description: Port of the API.
-    type: int
-    default: 6443
   timeout:
     description: Seconds to wait.
     type: int
     default: 300
 author:
   - The Skerry authors
+extends_documentation_fragment:
+  - skerry.edge.attributes.no_diff
+  - skerry.edge.api
 attributes:
   check_mode:
-    support: full
     description: Nothing is asked.
-  diff_mode:
-    support: none
 """
 
 EXAMPLES = r"""

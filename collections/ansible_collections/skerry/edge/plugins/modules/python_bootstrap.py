@@ -13,13 +13,8 @@ description:
 options: {}
 author:
   - The Skerry authors
-attributes:
-  check_mode:
-    support: full
-    description: Behaves as it would in a real run.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
+extends_documentation_fragment:
+  - skerry.edge.attributes.no_diff
 """
 
 EXAMPLES = r"""

@@ -36,11 +36,8 @@ options:
     default: present
 author:
   - The Skerry authors
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
+extends_documentation_fragment:
+  - skerry.edge.attributes
 """
 
 EXAMPLES = r"""

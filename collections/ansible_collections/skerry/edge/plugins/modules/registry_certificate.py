@@ -29,13 +29,11 @@ options:
     description: Seconds until the certificate must be issued.
     type: int
     default: 60
-  port:
-    description: Port of the API.
-    type: int
-    default: 6443
+extends_documentation_fragment:
+  - skerry.edge.attributes.no_diff
+  - skerry.edge.api
 attributes:
   check_mode:
-    support: full
     description: Applies nothing; returns the present certificate.
 author:
   - The Skerry authors

@@ -48,11 +48,10 @@ options:
     type: str
     choices: [present, absent]
     default: present
+extends_documentation_fragment:
+  - skerry.edge.attributes
 attributes:
-  check_mode:
-    support: full
   diff_mode:
-    support: full
     description: Shows which files change; their content only where it holds no login.
 author:
   - The Skerry authors

@@ -69,11 +69,10 @@ options:
     description: With C(state=absent), remove the images too.
     type: bool
     default: false
+extends_documentation_fragment:
+  - skerry.edge.attributes
 attributes:
-  check_mode:
-    support: full
   diff_mode:
-    support: full
     description: Shows configuration and units; users, key and the upload secret are hidden.
 author:
   - The Skerry authors

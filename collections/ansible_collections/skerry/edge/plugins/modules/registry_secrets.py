@@ -62,9 +62,10 @@ options:
     type: str
     choices: [present, absent]
     default: present
+extends_documentation_fragment:
+  - skerry.edge.attributes.no_diff
 attributes:
   check_mode:
-    support: full
     description: Writes nothing.
 author:
   - The Skerry authors

@@ -41,10 +41,11 @@ options:
     type: list
     elements: str
     required: true
+extends_documentation_fragment:
+  - skerry.edge.attributes.no_diff
 attributes:
   check_mode:
     description: Nothing is made or removed.
-    support: full
 """
 
 EXAMPLES = r"""

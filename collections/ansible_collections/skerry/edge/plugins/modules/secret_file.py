@@ -25,12 +25,11 @@ options:
     default: present
 author:
   - The Skerry authors
+extends_documentation_fragment:
+  - skerry.edge.attributes.no_diff
 attributes:
   check_mode:
-    support: full
     description: Nothing is written; where there is no secret yet, a placeholder is returned.
-  diff_mode:
-    support: none
 """
 
 EXAMPLES = r"""

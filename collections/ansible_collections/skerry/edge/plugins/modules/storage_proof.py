@@ -42,16 +42,13 @@ options:
     description: Seconds until both pods must have read.
     type: int
     default: 180
-  port:
-    description: Port of the API.
-    type: int
-    default: 6443
+extends_documentation_fragment:
+  - skerry.edge.attributes.no_diff
+  - skerry.edge.api
 attributes:
   check_mode:
-    support: full
     description: No pod is made.
   diff_mode:
-    support: none
     description: Nothing stays behind.
 author:
   - The Skerry authors

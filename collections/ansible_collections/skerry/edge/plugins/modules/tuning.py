@@ -80,11 +80,8 @@ options:
     default: []
 author:
   - The Skerry authors
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
+extends_documentation_fragment:
+  - skerry.edge.attributes
 """
 
 EXAMPLES = r"""

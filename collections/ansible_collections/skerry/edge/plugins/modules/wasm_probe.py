@@ -25,11 +25,8 @@ options:
     default: 60
 author:
   - The Skerry authors
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
+extends_documentation_fragment:
+  - skerry.edge.attributes.looks
 """
 
 EXAMPLES = r"""
