@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +25,7 @@ HOSTS: dict[str, str] = {name: host["ansible_host"] for name, host in _SANDBOX["
 
 @dataclass(frozen=True)
 class Played:
-    """One run of molecule/converge.yml: Ansible's exit code and all that it printed."""
+    """One run of a playbook: Ansible's exit code and all that it printed."""
 
     code: int
     output: str
@@ -32,6 +34,11 @@ class Played:
         """The host's line of the recap, by word (ok, changed, unreachable, failed)."""
         line = next(line for line in reversed(self.output.splitlines()) if line.startswith(f"{host} "))
         return {word.partition("=")[0]: int(word.partition("=")[2]) for word in line.split() if "=" in word}
+
+    def changed(self) -> dict[str, int]:
+        """How many tasks changed something, by host."""
+        found = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", self.output, re.MULTILINE)
+        return {host: int(count) for host, count in found}
 
 
 def on(host: str, script: str) -> str:
@@ -43,25 +50,22 @@ def on(host: str, script: str) -> str:
     return done.stdout
 
 
+def run(playbook: str, *words: str, timeout: float | None = None, **environment: str) -> Played:
+    """Run a playbook of the checkout on the shared hosts; ``environment`` is added to what Molecule would set."""
+    root = paths.root()
+    settings = {"ANSIBLE_CONFIG": str(root / "ansible.cfg"), "ANSIBLE_CACHE_PLUGIN": "memory",
+                "MOLECULE_PROJECT_DIRECTORY": str(root), **environment}  # fmt: skip
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), playbook, "-i", str(INVENTORY), *words]
+    done = subprocess.run(
+        command, cwd=root, env={**os.environ, **settings}, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    return Played(done.returncode, done.stdout + done.stderr)
+
+
 def converge(role: str, *words: str, **variables: object) -> Played:
     """Run the role on the shared hosts, as its scenario does."""
-    root = paths.root()
-    environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(root / "ansible.cfg"),
-        "ANSIBLE_CACHE_PLUGIN": "memory",
-        "MOLECULE_PROJECT_DIRECTORY": str(root),
-        "MOLECULE_SCENARIO_DIRECTORY": str(root / "molecule" / role),
+    scenario = {
+        "MOLECULE_SCENARIO_DIRECTORY": str(paths.root() / "molecule" / role),
         "MOLECULE_SCENARIO_NAME": role,
     }
-    command = [
-        "ansible-playbook",
-        "molecule/converge.yml",
-        "-i",
-        str(INVENTORY),
-        *words,
-        "-e",
-        json.dumps(variables),
-    ]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    return Played(done.returncode, done.stdout + done.stderr)
+    return run("molecule/converge.yml", *words, "-e", json.dumps(variables), timeout=300, **scenario)

@@ -85,19 +85,19 @@ def test_a_certificate_is_issued_by_an_acme_server(host, acme, role, support):
         "cert_manager_extra_values": {"dns01RecursiveNameservers": server, "dns01RecursiveNameserversOnly": True},
     }  # fmt: skip
     try:
-        code, said = role("--diff", "-e", json.dumps(variables))
-        assert code == 0, said[-4000:]
-        assert acme["key"] not in said
+        done = role("--diff", "-e", json.dumps(variables))
+        assert done.code == 0, done.output[-4000:]
+        assert acme["key"] not in done.output
         text = host.check_output("k3s kubectl -n cert-manager get secret skerry-proof -o jsonpath='{.data.tls\\.crt}'")
         chain = x509.load_pem_x509_certificates(base64.b64decode(text))
         chain[0].verify_directly_issued_by(chain[1])
         assert "Pebble" in chain[0].issuer.rfc4514_string()
         names = chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         assert names.get_values_for_type(x509.DNSName) == [f"gateway.{ZONE}"]
-        code, said = role("-e", json.dumps(variables))
-        assert code == 0, said[-4000:]
-        assert "changed=0 " in said
+        done = role("-e", json.dumps(variables))
+        assert done.code == 0, done.output[-4000:]
+        assert "changed=0 " in done.output
     finally:
-        code, said = role()
-    assert code == 0, said[-4000:]
+        done = role()
+    assert done.code == 0, done.output[-4000:]
     support.ran(host, "cert-manager", "certificate issued by ACME, DNS01")

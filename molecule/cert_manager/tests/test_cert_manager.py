@@ -6,17 +6,12 @@ import base64
 import json
 
 from cryptography import x509
+from shared_cluster import KUBECTL, apply, get
 
-KUBECTL = "k3s kubectl --cache-dir=/tmp/kubectl-cache"
-
-
-def get(host, what, space="cert-manager"):
-    done = host.run(f"{KUBECTL} -n {space} get {what} -o json --ignore-not-found")
-    assert done.rc == 0, done.stderr
-    return json.loads(done.stdout) if done.stdout.strip() else None
+SPACE = "cert-manager"
 
 
-def certificate(host, secret, space="cert-manager", key="tls.crt"):
+def certificate(host, secret, space=SPACE, key="tls.crt"):
     return x509.load_pem_x509_certificate(base64.b64decode(get(host, f"secret {secret}", space)["data"][key]))
 
 
@@ -41,7 +36,7 @@ def test_another_namespace_gets_one_too(host):
             "issuerRef": {"name": "skerry", "kind": "ClusterIssuer"},
         },
     }
-    host.check_output(f"{KUBECTL} apply -f - <<'EOF'\n{json.dumps(wanted)}\nEOF")
+    apply(host, wanted)
     try:
         host.check_output(f"{KUBECTL} -n default wait certificate/asked --for=condition=Ready --timeout=60s")
         certificate(host, "asked", "default").verify_directly_issued_by(certificate(host, "skerry-ca"))
@@ -60,20 +55,20 @@ def test_the_webhook_refuses_what_is_no_certificate(host):
 def test_a_proof_that_is_gone_is_made_again(host, role):
     """A second run proves anew what no longer holds."""
     host.check_output(f"{KUBECTL} -n cert-manager delete certificate/skerry-proof secret/skerry-proof")
-    code, said = role()
-    assert code == 0, said[-3000:]
-    assert "changed=1 " in said
+    done = role()
+    assert done.code == 0, done.output[-3000:]
+    assert "changed=1 " in done.output
     certificate(host, "skerry-proof").verify_directly_issued_by(certificate(host, "skerry-ca"))
 
 
 def test_an_uninstallation_keeps_the_authority_until_data_is_given_up(host, role):
-    key = get(host, "secret skerry-ca")["data"]["tls.key"]
-    code, said = role("-e", "cert_manager_state=absent")
-    assert code == 0, said[-3000:]
-    assert get(host, "deployment cert-manager") is None
-    assert get(host, "crd certificates.cert-manager.io") is not None
-    assert get(host, "secret skerry-ca")["data"]["tls.key"] == key
-    code, said = role("-e", "cert_manager_state=absent", "-e", "cert_manager_keep_data=false")
-    assert code == 0, said[-3000:]
-    assert get(host, "crd certificates.cert-manager.io") is None
-    assert get(host, "namespace cert-manager") is None
+    key = get(host, "secret skerry-ca", SPACE)["data"]["tls.key"]
+    done = role("-e", "cert_manager_state=absent")
+    assert done.code == 0, done.output[-3000:]
+    assert get(host, "deployment cert-manager", SPACE) is None
+    assert get(host, "crd certificates.cert-manager.io", SPACE) is not None
+    assert get(host, "secret skerry-ca", SPACE)["data"]["tls.key"] == key
+    done = role("-e", "cert_manager_state=absent", "-e", "cert_manager_keep_data=false")
+    assert done.code == 0, done.output[-3000:]
+    assert get(host, "crd certificates.cert-manager.io", SPACE) is None
+    assert get(host, "namespace cert-manager", SPACE) is None

@@ -9,27 +9,19 @@ from pathlib import Path
 import pytest
 import yaml
 from one_module import call
+from shared_cluster import SERVER, get
+from shared_hosts import INVENTORY
 
-from skerry import paths
+pytestmark = pytest.mark.usefixtures("k3s_server")
 
-INVENTORY = paths.root() / "molecule" / "inventory"
-SERVER = "cloud-1"
+SPACE = "greetings"
 ARCHIVE = "/var/lib/rancher/k3s/server/static/charts/hello.tgz"
 VARIABLES = yaml.safe_load((Path(__file__).parents[1] / "vars.yml").read_text())
 WANTED = {
-    "name": "hello", "namespace": "greetings", "chart": "hello", "version": "1.0.0", "archive": ARCHIVE, "timeout": 120,
+    "name": "hello", "namespace": SPACE, "chart": "hello", "version": "1.0.0", "archive": ARCHIVE, "timeout": 120,
     **{key: VARIABLES[f"helm_chart_{key}"] for key in ("values", "secret_values", "ready", "objects")},
 }  # fmt: skip
 PURGE = [{"kind": "PersistentVolumeClaim", "name": "hello"}]
-
-
-@pytest.fixture(autouse=True)
-def _cluster_or_reason(host):
-    if host.backend.hostname != SERVER:
-        pytest.skip("asked on the server")
-    section = json.loads(host.file("/etc/ansible/facts.d/skerry.fact").content_string).get("k3s", {})
-    if "role" not in section:
-        pytest.skip(section.get("reason", "there is no k3s on the hosts"))
 
 
 @pytest.fixture
@@ -46,23 +38,16 @@ def release(*words, **arguments):
     return called.result
 
 
-def get(host, what, space="greetings"):
-    """An object, or None."""
-    done = host.run(f"k3s kubectl --cache-dir=/tmp/kubectl-cache -n {space} get {what} -o json --ignore-not-found")
-    assert done.rc == 0, done.stderr
-    return json.loads(done.stdout) if done.stdout.strip() else None
-
-
 def test_the_chart_is_installed_and_its_job_is_complete(host, installed, support):
     chart = get(host, "helmchart hello", "kube-system")
     assert chart["spec"]["version"] == "1.0.0"
     assert chart["spec"]["failurePolicy"] == "abort"
     job = get(host, "job helm-install-hello", "kube-system")
     assert [item["status"] for item in job["status"]["conditions"] if item["type"] == "Complete"] == ["True"]
-    assert get(host, "configmap hello")["data"] == {"greeting": "good morning", "chart": "1.0.0"}
-    assert get(host, "secret hello")["data"]["password"] == "bm90LXRvLWJlLXNob3du"
-    assert get(host, "deployment hello")["status"]["availableReplicas"] == 1
-    assert get(host, "configmap beside")["metadata"]["labels"]["skerry.dev/owner"] == "hello"
+    assert get(host, "configmap hello", SPACE)["data"] == {"greeting": "good morning", "chart": "1.0.0"}
+    assert get(host, "secret hello", SPACE)["data"]["password"] == "bm90LXRvLWJlLXNob3du"
+    assert get(host, "deployment hello", SPACE)["status"]["availableReplicas"] == 1
+    assert get(host, "configmap beside", SPACE)["metadata"]["labels"]["skerry.dev/owner"] == "hello"
     support.ran(host, "helm_chart", "a chart installed by k3s's Helm job")
 
 
@@ -79,10 +64,10 @@ def test_an_upgrade_is_foretold_and_done(host, installed):
     assert {item["after_header"] for item in foretold["diff"]} == {
         "HelmChart kube-system/hello", "ConfigMap greetings/beside"
     }  # fmt: skip
-    assert get(host, "configmap hello")["data"]["greeting"] == "good morning"
+    assert get(host, "configmap hello", SPACE)["data"]["greeting"] == "good morning"
     assert release(values=values, objects=WANTED["objects"][1:])["changed"]
-    assert get(host, "configmap hello")["data"]["greeting"] == "good evening"
-    assert get(host, "configmap beside") is None
+    assert get(host, "configmap hello", SPACE)["data"]["greeting"] == "good evening"
+    assert get(host, "configmap beside", SPACE) is None
     assert not release("--check", values=values, objects=WANTED["objects"][1:])["changed"]
 
 
@@ -90,7 +75,7 @@ def test_secret_values_are_kept_apart(host, installed):
     changed = release("--diff", secret_values={"password": "another-one"})
     assert changed["changed"]
     assert "another-one" not in json.dumps(changed)
-    assert get(host, "secret hello")["data"]["password"] == "YW5vdGhlci1vbmU="
+    assert get(host, "secret hello", SPACE)["data"]["password"] == "YW5vdGhlci1vbmU="
     assert release()["changed"]
     chart = get(host, "helmchart hello", "kube-system")
     names = [item["metadata"]["name"] for item in get(host, "secrets", "kube-system")["items"]]
@@ -101,7 +86,7 @@ def test_what_is_made_once_is_not_made_again(host, installed):
     other = [{**WANTED["objects"][1], "stringData": {"password": "other"}}]
     foretold = release("--check", "--diff", objects=[WANTED["objects"][0], *other])
     assert not foretold["changed"], foretold["diff"]
-    assert get(host, "secret once")["data"]["password"] == "bWFkZS1vbmNl"
+    assert get(host, "secret once", SPACE)["data"]["password"] == "bWFkZS1vbmNl"
 
 
 @pytest.mark.full
@@ -111,7 +96,7 @@ def test_values_that_the_chart_refuses_are_told_from_the_jobs_log(host, installe
     assert failed["code"] == "CHART_003"
     assert "additional properties 'greting' not allowed" in failed["msg"]
     assert release()["changed"]
-    assert get(host, "configmap hello")["data"]["greeting"] == "good morning"
+    assert get(host, "configmap hello", SPACE)["data"]["greeting"] == "good morning"
 
 
 @pytest.mark.full
@@ -147,14 +132,14 @@ def test_a_job_that_cannot_start_ends_at_the_deadline(host, support):
 
 def test_an_uninstallation_leaves_data_until_it_is_asked_for(host, installed):
     assert release("--check", state="absent")["changed"]
-    assert get(host, "deployment hello") is not None
+    assert get(host, "deployment hello", SPACE) is not None
     assert release(state="absent")["changed"]
     assert get(host, "helmchart hello", "kube-system") is None
-    assert get(host, "deployment hello") is None
-    assert get(host, "persistentvolumeclaim hello") is not None
-    assert get(host, "secret once") is not None
+    assert get(host, "deployment hello", SPACE) is None
+    assert get(host, "persistentvolumeclaim hello", SPACE) is not None
+    assert get(host, "secret once", SPACE) is not None
     assert not release(state="absent")["changed"]
     assert release(state="absent", keep_data=False, purge=PURGE)["changed"]
-    assert get(host, "persistentvolumeclaim hello") is None
+    assert get(host, "persistentvolumeclaim hello", SPACE) is None
     assert host.run("k3s kubectl get namespace greetings").rc != 0
     assert not release(state="absent", keep_data=False, purge=PURGE)["changed"]

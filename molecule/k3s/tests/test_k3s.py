@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import stat
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from kubernetes import client, config
+from shared_cluster import KUBECTL, SERVER, facts
+from shared_hosts import run
 
 from skerry import paths
 from skerry.images import write_image
@@ -24,18 +23,12 @@ from ansible_collections.skerry.edge.plugins.module_utils.wasm_runtimes import (
 )
 
 ROOT = paths.root()
-INVENTORY = ROOT / "molecule" / "inventory"
-SERVER = "cloud-1"
 PAUSE = "docker.io/rancher/mirrored-pause:3.6"
-
-
-def facts(host):
-    return json.loads(host.file("/etc/ansible/facts.d/skerry.fact").content_string)["k3s"]
 
 
 @pytest.fixture(autouse=True)
 def _k3s_or_reason(host):
-    section = facts(host)
+    section = facts(host, "k3s")
     if section.get("enabled") is False:
         pytest.skip(section["reason"])
 
@@ -45,26 +38,12 @@ def name_of(host):
 
 
 def kubectl(host, *words):
-    return host.check_output("k3s kubectl --cache-dir=/tmp/kubectl-cache " + " ".join(words))
-
-
-def playbook(name, *words):
-    command = [
-        str(Path(sys.executable).parent / "ansible-playbook"),
-        str(ROOT / "playbooks" / name),
-        "-i",
-        str(INVENTORY),
-    ]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_CACHE_PLUGIN": "memory"}
-    done = subprocess.run([*command, *words], capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
-    return done.returncode, done.stdout + done.stderr
+    return host.check_output(f"{KUBECTL} {' '.join(words)}")
 
 
 def again(*words):
-    variables = f"@{ROOT}/molecule/k3s/vars.yml"
-    environment = {"MOLECULE_PROJECT_DIRECTORY": str(ROOT)}
-    os.environ.update(environment)
-    return playbook("cluster.yml", "-e", variables, *words)
+    done = run("playbooks/cluster.yml", "-e", f"@{ROOT}/molecule/k3s/vars.yml", *words)
+    return done.code, done.output
 
 
 def test_the_unit_runs_and_starts_with_the_host(host):
@@ -100,7 +79,7 @@ def test_every_node_is_ready_with_its_labels_and_taints(host, support):
 
 def test_each_node_joined(host, support):
     role = "server" if name_of(host) == SERVER else "agent"
-    assert facts(host)["role"] == role
+    assert facts(host, "k3s")["role"] == role
     support.ran(host, f"k3s {role}", "node Ready")
 
 
@@ -157,7 +136,7 @@ def test_a_pod_runs_on_this_host(host, support):
 
 
 def test_a_wasm_pod_runs_where_its_runtime_was_proved(host, support, tmp_path):
-    handlers = facts(host)["runtime_classes"]
+    handlers = facts(host, "k3s")["runtime_classes"]
     if "crun-wasm" not in handlers:
         pytest.skip("no wasm handler was proved on this host (role wasm_runtime)")
     write_image(tmp_path / "probe.tar", "docker.io/skerry/probe:1", {"/probe.wasm": SPEAKING_MODULE}, ["/probe.wasm"])
@@ -241,11 +220,10 @@ def test_a_reset_brings_back_what_was_there(host):
 
 def _reset_and_compare(host):
     variables = '{"skerry_reset_parts": ["k3s"], "skerry_reset_confirm": true}'
-    code, said = playbook("reset.yml", "-e", variables)
-    assert code == 0, said[-3000:]
-    code, said = playbook("reset.yml", "-e", variables)
-    assert code == 0, said[-3000:]
-    assert len(re.findall(r"changed=0 ", said)) == 3, said[-1500:]
+    for _ in range(2):
+        done = run("playbooks/reset.yml", "-e", variables)
+        assert done.code == 0, done.output[-3000:]
+    assert list(done.changed().values()) == [0, 0, 0], done.output[-1500:]
     script = (ROOT / "molecule" / "k3s" / "files" / "listing.py").read_text()
     for name in ("cloud-1", "edge-1", "edge-2"):
         one = host.get_host(f"ssh://{name}", ssh_config=_ssh_config(), sudo=True)

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from shared_cluster import KUBECTL, SERVER, apply, facts
+from shared_hosts import run
 
-from skerry import paths
-
-ROOT = paths.root()
-INVENTORY = os.environ.get("SKERRY_TEST_INVENTORY") or str(ROOT / "molecule" / "inventory")
-SERVER = "cloud-1"
 CONTAINERD = "/var/lib/rancher/k3s/agent/etc/containerd"
-KUBECTL = "k3s kubectl --cache-dir=/tmp/kubectl-cache"
 DROP_IN = "/etc/skerry/containerd/crun-wasm.toml"
-
-
-def facts(host, section):
-    return json.loads(host.file("/etc/ansible/facts.d/skerry.fact").content_string).get(section, {})
 
 
 @pytest.fixture(autouse=True)
@@ -38,18 +26,10 @@ def kubectl(host, *words):
 
 
 def play(name, *words):
-    """Run a playbook of the scenario: (changed by host, all that was printed)."""
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), str(ROOT / "molecule/kwasm" / name),
-               "-i", INVENTORY, *words]  # fmt: skip
-    environment = {
-        **os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_CACHE_PLUGIN": "memory",
-        "MOLECULE_PROJECT_DIRECTORY": str(ROOT), "MOLECULE_SCENARIO_DIRECTORY": str(ROOT / "molecule/kwasm"),
-        "SKERRY_TEST_HOSTS": "skerry_servers:skerry_agents",
-    }  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    recap = [line for line in done.stdout.splitlines() if "changed=" in line]
-    return {line.split()[0]: int(line.split("changed=")[1].split()[0]) for line in recap}, done.stdout
+    """Run a playbook of the scenario."""
+    done = run(f"molecule/kwasm/{name}", *words, SKERRY_TEST_HOSTS="skerry_servers:skerry_agents")
+    assert done.code == 0, done.output[-6000:]
+    return done
 
 
 def proofs(host):
@@ -135,7 +115,7 @@ def leave_a_manager(host, node):
     metadata = {"name": "spin-v2", "finalizers": ["rcm.spinkube.dev/finalizer"]}
     shim = {"apiVersion": "runtime.spinkube.dev/v1alpha1", "kind": "Shim", "metadata": metadata}
     for item in (definition, runtime_class, shim):
-        host.check_output(f"{KUBECTL} apply -f - <<'EOF'\n{json.dumps(item)}\nEOF")
+        apply(host, item)
         if item is definition:
             name = definition["metadata"]["name"]
             host.check_output(f"{KUBECTL} wait --for=condition=Established crd/{name} --timeout=30s")
@@ -162,5 +142,5 @@ def test_what_former_providers_left_is_cleaned_up(host, support):
 
 
 def test_after_all_that_nothing_is_left_to_do(host):
-    changed, said = play("converge.yml")
-    assert set(changed.values()) == {0}, said[-4000:]
+    done = play("converge.yml")
+    assert set(done.changed().values()) == {0}, done.output[-4000:]

@@ -7,20 +7,13 @@ import re
 
 import pytest
 import yaml
+from shared_cluster import SERVER
 
 from skerry import paths
 
-SERVER = "cloud-1"
+pytestmark = pytest.mark.usefixtures("k3s_server")
+
 DEFAULTS = yaml.safe_load((paths.root() / "roles/prometheus/defaults/main.yml").read_text())
-
-
-@pytest.fixture(autouse=True)
-def _cluster_or_reason(host):
-    if host.backend.hostname != SERVER:
-        pytest.skip("asked on the server")
-    section = json.loads(host.file("/etc/ansible/facts.d/skerry.fact").content_string).get("k3s", {})
-    if "role" not in section:
-        pytest.skip(section.get("reason", "there is no k3s on the hosts"))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from shared_cluster import KUBECTL, SERVER
 
 from skerry import paths
 from skerry.images import write_image
@@ -19,25 +20,17 @@ from ansible_collections.skerry.edge.plugins.module_utils.wasm_runtimes import (
     SPEAKING_MODULE,
 )
 
-SERVER = "cloud-1"
+pytestmark = pytest.mark.usefixtures("k3s_server")
+
 SPACE = "skerry-workloads"
 PAUSE = "docker.io/rancher/mirrored-pause:3.6"
 LISTENER = "skerry-test-listener"
 DATA = "/var/lib/rancher/k3s/server"
 
 
-@pytest.fixture(autouse=True)
-def _cluster_or_reason(host):
-    if host.backend.hostname != SERVER:
-        pytest.skip("asked on the server")
-    section = json.loads(host.file("/etc/ansible/facts.d/skerry.fact").content_string).get("k3s", {})
-    if "role" not in section:
-        pytest.skip(section.get("reason", "there is no k3s on the hosts"))
-
-
 def kubectl(host, words, given=None):
     """(exit code, output and errors) of kubectl; ``given`` is an object on its standard input."""
-    command = "k3s kubectl --cache-dir=/tmp/kubectl-cache " + words
+    command = f"{KUBECTL} {words}"
     done = host.run(f"printf %s {shlex.quote(json.dumps(given))} | {command}" if given else command)
     return done.rc, done.stdout + done.stderr
 
