@@ -39,7 +39,7 @@ def desired(one: Submitted, place: Assignment) -> dict[str, Any]:
         "format": FORMAT,
         "name": workload.name,
         "owner": one.owner,
-        "kind": workload.kind,
+        "kind": "service" if module.form == "image" else workload.kind,
         "rung": place.rung,
         "runtime": place.runtime,
         "module": {"digest": module.digest, "size": module.size, "name": module.name, "form": module.form},
@@ -58,7 +58,10 @@ def desired(one: Submitted, place: Assignment) -> dict[str, Any]:
     }
     if workload.ports:
         usual = "http" if module.form == "http" else "tcp"
-        found["ports"] = [{"port": entry.port, "protocol": entry.protocol or usual} for entry in workload.ports]
+        found["ports"] = [{"port": entry.port, "protocol": entry.protocol or usual,
+                           **({"target": entry.target} if entry.target else {})} for entry in workload.ports]
         found["drain"] = workload.drain
+    if module.form == "image":
+        found |= {"user": workload.user, "scratch": workload.scratch}
     found["revision"] = revision(found)
     return found

@@ -19,6 +19,8 @@ from skerry.errors import SkerryError
 from skerry.workloads import manifest
 from skerry.workloads.build import build_one
 
+#: What a module that is in a registry begins with.
+OCI = "oci://"
 _HOLE = re.compile(r"\$(?:\$|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\})")
 
 
@@ -154,11 +156,20 @@ def _secret(workload: Workload, name: str, folder: Path) -> bytes:
 
 
 def _module(workload: Workload, folder: Path) -> Module:
-    given = workload.module
+    given, path = workload.module, folder / workload.module
+    if workload.image or is_digest(given) or given.startswith(OCI):
+        from skerry.deploy import images
+    if workload.image:
+        image = images.resolve(workload.image)
+        return Module(image.digest.removeprefix("sha256:"), images.written(image), 0, "image", None)
     if is_digest(given):
-        return Module(given.removeprefix("sha256:"), workload.name, 0, "core", None)
-    path = folder / given
-    if (path / "workload.yaml").is_file():
+        found = images.module_by_digest(given)
+        if found is None:
+            return Module(given.removeprefix("sha256:"), workload.name, 0, "core", None)
+        path = found
+    elif given.startswith(OCI):
+        path = images.module(given)
+    elif (path / "workload.yaml").is_file():
         path = build_one(manifest.load(path / "workload.yaml"), "wasm").path
     known = look(path)
     return Module(digest(path), path.name.removesuffix(".wasm"), known.size, known.form, path)

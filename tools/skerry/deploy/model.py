@@ -10,9 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from skerry.deploy import clock
 
-Kind = Literal["job", "service", "schedule"]
+Kind = Literal["job", "service", "schedule", "container"]
 #: The rungs of the overhead ladder on which workloads are kept.
-Rung = Literal["auto", "process"]
+Rung = Literal["auto", "process", "container"]
 Restart = Literal["never", "on-failure", "always"]
 
 #: Kubernetes' rule for labels (RFC 1123): the name becomes a unit, a Deployment and a label.
@@ -116,7 +116,7 @@ class Limits(_Model):
     open_files: Annotated[int, Field(ge=16)] = 256
     file_size: Size | None = Field(default=64 << 20, description="Bytes of the largest file that it may write.")
     disk: Size | None = Field(
-        default=256 << 20, description="Bytes that its writable directories may hold, each file and folder 4 KiB at least.")
+        default=256 << 20, description="Bytes that its writable directories may hold, 4 KiB a file at least.")
     processes: Annotated[int, Field(
         ge=1)] = Field(default=64, description="Processes and threads, the runtime's own included.")
 
@@ -128,6 +128,8 @@ class ServicePort(_Model):
     protocol: Literal["tcp", "http"] | None = Field(
         default=None, description="http: connections that are kept open are handed over between two requests; tcp: "
         "they stay with the revision that they came to. Default: http for a wasi:http handler, else tcp.")
+    target: Port | None = Field(
+        default=None, description="Of kind container: the port on which its program listens. Default: the same.")
 
 
 class Http(_Model):
@@ -184,10 +186,14 @@ class Workload(_Model):
     """One workload. ``${NAME}`` and ``${NAME:-default}`` in any text are filled in at submission (-V, -E)."""
 
     name: str = Field(pattern=NAME, description="Lower case letters, digits and hyphens.")
-    kind: Kind = Field(description="A job runs once, a service all the time, a schedule at its times.")
+    kind: Kind = Field(description="A job runs once, a service all the time, a schedule at its times; a container is a "
+                       "service that is an OCI image.")
     module: str = Field(
-        description="Path (relative to this file) of a module, or of a folder with a workload.yaml, which is built; "
-        "or sha256:DIGEST of what the hosts have.")
+        default="", description="Path (relative to this file) of a module, or of a folder with a workload.yaml, which "
+        "is built; or oci://REGISTRY/REPOSITORY[:TAG|@sha256:DIGEST]; or sha256:DIGEST of what skerry image list or "
+        "the hosts have. Needed, except for kind container.")
+    image: str = Field(
+        default="", description="Of kind container, which needs it: REGISTRY/REPOSITORY[:TAG|@sha256:DIGEST].")
     args: list[Text] = Field(default=[], description="Arguments after the module's own name.")
     env: dict[str, Text] = Field(default={}, description="The module's whole environment, beside its secrets.")
     secrets: dict[str, Secret] = Field(default={}, description="Values that stand in no file, unit or log.")
@@ -201,6 +207,11 @@ class Workload(_Model):
     ports: Annotated[list[ServicePort], Field(max_length=9)] = Field(
         default=[], description="Ports of a service; the module finds its own, to listen on at 127.0.0.1, in PORT "
         "(of several: PORT_<port>).")
+    user: str | None = Field(
+        default=None, pattern=r"^\d{1,10}(:\d{1,10})?$", description="Of kind container: number of the user, and of "
+        "the group, as which its program runs. Default: of its own, that nobody else on the host has.")
+    scratch: list[GuestPath] = Field(
+        default=[], description="Of kind container: directories in memory that it may write to, beside /tmp.")
     drain: Annotated[Seconds, Field(le=180)] = Field(
         default=30.0, description="Seconds for which a former revision's open connections may last.")
     limits: Limits = Limits()
@@ -211,7 +222,12 @@ class Workload(_Model):
     @property
     def restarts(self) -> Restart:
         """The restart policy in force."""
-        return self.restart or ("always" if self.kind == "service" else "never")
+        return self.restart or ("always" if self.lasts else "never")
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it runs all the time."""
+        return self.kind in ("service", "container")
 
     @field_validator("env", "secrets")
     @classmethod
@@ -225,16 +241,25 @@ class Workload(_Model):
     def _fits(self) -> Self:
         if (self.kind == "schedule") != (self.schedule is not None):
             raise ValueError("kind schedule has a schedule, no other kind has one")
-        if self.limits.time is not None and self.kind == "service":
+        if self.limits.time is not None and self.lasts:
             raise ValueError("a service has no end: limits.time is for jobs and schedules")
+        self._check_program()
         self._check_ports()
         if shared := set(self.env) & {name for name, one in self.secrets.items() if one.mount is None}:
             raise ValueError(f"{', '.join(sorted(shared))} is both in env and in secrets")
         return self
 
+    def _check_program(self) -> None:
+        if (self.kind == "container") != bool(self.image) or bool(self.image) == bool(self.module):
+            raise ValueError("kind container has an image, every other kind a module")
+        if self.image and self.rung == "process":
+            raise ValueError("an image runs on the rung container")
+        if not self.image and (self.user is not None or self.scratch or any(one.target for one in self.ports)):
+            raise ValueError("user, scratch and the target of a port are for kind container")
+
     def _check_ports(self) -> None:
         numbers = [one.port for one in self.ports]
-        if numbers and self.kind != "service":
+        if numbers and not self.lasts:
             raise ValueError("ports are for services")
         if len(set(numbers)) < len(numbers):
             raise ValueError("a port is named twice in ports")

@@ -14,8 +14,8 @@ COMPONENT = b"\x0d\0\x01\0"
 _COMMAND = b"wasi:cli/run@0.2"
 _HANDLER = b"wasi:http/incoming-handler@0.2"
 
-#: http: a component that exports wasi:http/incoming-handler and no command.
-Form = Literal["core", "component", "http"]
+#: http: a component that exports wasi:http/incoming-handler and no command; image: no module at all.
+Form = Literal["core", "component", "http", "image"]
 
 
 @dataclass(frozen=True)

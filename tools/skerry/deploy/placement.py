@@ -36,11 +36,11 @@ class HostView:
 
 @dataclass(frozen=True)
 class Assignment:
-    """A workload's place. ``runtime``: name, version, command."""
+    """A workload's place. ``runtime``: name, version, command; of a container also what Docker is to be told."""
 
     host: str
     rung: str
-    runtime: dict[str, str]
+    runtime: dict[str, Any]
     why: str
 
 
@@ -111,7 +111,7 @@ def _proved(view: HostView, name: str) -> dict[str, Any] | None:
     return entry if entry and entry.get("proved") else None
 
 
-def _process(form: Form, listens: bool, view: HostView) -> tuple[dict[str, str] | None, str]:
+def _process(form: Form, listens: bool, view: HostView) -> tuple[dict[str, Any] | None, str]:
     """The runtime whose command runs a module, or why there is none. Core modules listen through WasmEdge's sockets
     alone: wasmtime's command has none for them."""
     names = ("wasmtime",) if form != "core" else ("wasmedge",) if listens else ("wasmtime", "wasmedge")
@@ -130,8 +130,26 @@ def _process(form: Form, listens: bool, view: HostView) -> tuple[dict[str, str] 
     return None, "no runtime's command was proved there (role wasm_runtime)"
 
 
-#: What ``auto`` says of its choice.
-_WHY = "the least overhead of what this host has"
+def _container(form: Form, view: HostView) -> tuple[dict[str, Any] | None, str]:
+    """What Docker runs a module or an image with, or why it does not."""
+    docker = view.facts.get("docker") or {}
+    if not docker.get("version"):
+        return None, "it has no Docker (role docker)"
+    if form == "image":
+        return {"name": "docker", "version": str(docker["version"]), "command": ""}, ""
+    crun = _proved(view, "crun")
+    if not docker.get("wasm_runtime") or crun is None:
+        said = (((view.facts.get("wasm_runtime") or {}).get("runtimes") or {}).get("crun") or {}).get("error")
+        return None, f"its Docker has no runtime that was proved to run WebAssembly{': ' + said if said else ''}"
+    if form != "core":
+        return None, f"its Docker runs core modules alone: crun has {crun['engine']}, which has no components there"
+    return {"name": crun["engine"], "version": str(crun.get("engine_version") or ""),
+            "command": docker["wasm_runtime"], "annotations": docker.get("wasm_annotation") or {},
+            "exit_codes": bool(crun.get("exit_code_kept"))}, ""
+
+
+#: What ``auto`` says of its choices.
+_WHY = {"process": "the least overhead of what this host has", "container": "what this host has: {}"}
 
 
 def able(workload: Workload, form: Form, host: str, view: HostView) -> Assignment | Passed:
@@ -139,10 +157,17 @@ def able(workload: Workload, form: Form, host: str, view: HostView) -> Assignmen
     arch = ARCHITECTURES.get(view.arch, view.arch)
     if workload.placement.arch not in (None, arch):
         return Passed(host, f"its architecture is {arch}, not {workload.placement.arch}")
-    runtime, reason = _process(form, bool(workload.ports), view)
-    if runtime is None:
-        return Passed(host, reason)
-    return Assignment(host, "process", runtime, "asked for" if workload.rung != "auto" else _WHY)
+    ways = {"process": lambda: _process(form, bool(workload.ports), view), "container": lambda: _container(form, view)}
+    if form == "image":
+        del ways["process"]
+    reasons: list[str] = []
+    for rung in ways if workload.rung == "auto" else [workload.rung]:
+        runtime, reason = ways[rung]()
+        if runtime is not None:
+            why = "asked for" if workload.rung != "auto" else _WHY[rung].format(reasons[0] if reasons else "Docker")
+            return Assignment(host, rung, runtime, why)
+        reasons.append(reason)
+    return Passed(host, "; ".join(reasons))
 
 
 def _rank(name: str, host: str) -> bytes:

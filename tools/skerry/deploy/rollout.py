@@ -114,6 +114,7 @@ class Rollout:
             self._place(hosts)
             self._check_room(hosts)
             planned = self._planned(hosts)
+            self._bring_images(hosts, planned)
             for wave in self._waves(planned):
                 if not self._wave(hosts, wave):
                     self._put_back(hosts)
@@ -165,6 +166,16 @@ class Rollout:
             return [one["result"] for one in host.ask(self._message("plan", host), self.seconds)]
 
         return hosts.each(hosts.open, ask)
+
+    def _bring_images(self, hosts: Hosts, planned: Mapping[str, list[dict[str, Any]]]) -> None:
+        """See to it that hosts have the images of what is new or changes there."""
+        calm = {(host, one["name"]) for host, said in planned.items() for one in said if one["action"] == "unchanged"}
+        wanted = {host: [one for one in mine if one["module"]["form"] == "image" and (host, one["name"]) not in calm]
+                  for host, mine in self.wanted.items()}
+        if any(wanted.values()):
+            from skerry.deploy.images import bring_all
+
+            bring_all(hosts, wanted)
 
     # -- the change ----------------------------------------------------------------------------------------------------
 

@@ -48,9 +48,9 @@ def _origin(url: str) -> tuple[str, str]:
 class Registry:
     """One repository of a registry."""
 
-    def __init__(self, reference: Reference, access: Access) -> None:
-        """Nothing is asked yet."""
-        self.reference, self._access = reference, access
+    def __init__(self, reference: Reference, access: Access, attempts: int = ATTEMPTS) -> None:
+        """Nothing is asked yet. ``attempts``: how often, while it is busy or cannot be reached."""
+        self.reference, self._access, self._attempts = reference, access, attempts
         self._root = address(reference.registry, access)
         self._base = f"{self._root}/v2/{reference.repository}/"
         self._words: str | None = None  # of the header Authorization, once the registry has asked for it
@@ -125,8 +125,8 @@ class Registry:
     def _asked(self, method: str, path: str, fine: tuple[int, ...], **named: Any) -> Iterator[requests.Response]:
         """The answer to a request that is repeated while the registry is busy or the network broken."""
         url = urljoin(self._base, path)
-        for attempt in range(ATTEMPTS):
-            last = attempt + 1 == ATTEMPTS
+        for attempt in range(self._attempts):
+            last = attempt + 1 == self._attempts
             try:
                 answer = self._send(method, url, **named)
             except requests.exceptions.SSLError as error:
@@ -146,12 +146,12 @@ class Registry:
 
     def _fetched(self, path: str, use: Callable[[requests.Response], T], **named: Any) -> T:
         """What ``use`` makes of an answer; asked again, from its start, when the connection breaks within it."""
-        for attempt in range(ATTEMPTS):
+        for attempt in range(self._attempts):
             try:
                 with self._asked("GET", path, (200,), **named) as answer:
                     return use(answer)
             except _BROKEN as error:
-                if attempt + 1 == ATTEMPTS:
+                if attempt + 1 == self._attempts:
                     raise self._unreachable(str(error)) from error
             time.sleep(2**attempt / 4)
         raise AssertionError("the loop returns")

@@ -7,7 +7,7 @@ import base64
 import shutil
 from typing import Any
 
-from . import places, processes, records, store, systemd, units
+from . import images, places, processes, records, store, systemd, units
 from .faults import HostError
 
 Desired = dict[str, Any]
@@ -71,6 +71,8 @@ def _check(desired: Desired) -> None:
     if lacking:
         raise HostError("HOST_023", f"{desired['name']}: this host has no file {lacking[0][:16]}, and none came",
                         "name the module's file instead of its digest")
+    if desired["module"]["form"] == "image":
+        images.id_of(desired["module"]["name"])
     units.files(desired)
 
 
@@ -99,8 +101,14 @@ def apply(
         found += [remove(name) for name, entry in planned.items() if entry["action"] == "remove"]
         if todo or any(entry["action"] == "removed" for entry in found):
             systemd.call("daemon-reload")
-            store.collect(records.used())
+            _collect()
         return found
+
+
+def _collect() -> None:
+    """Remove files and images that nothing refers to any more."""
+    store.collect(records.used())
+    images.collect(records.used_images())
 
 
 def _write(desired: Desired, secrets: dict[str, str]) -> int:
@@ -172,7 +180,7 @@ def undeploy(names: list[str]) -> list[Outcome]:
         there = set(records.names()) | {name for name in names if processes.ours(name) or places.folder(name).exists()}
         found = [remove(name) if name in there else outcome(name, "absent") for name in names]
         systemd.call("daemon-reload")
-        store.collect(records.used())
+        _collect()
         return found
 
 

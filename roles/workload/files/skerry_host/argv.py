@@ -33,7 +33,9 @@ def _parents(desired: Desired) -> dict[str, Path]:
 
 
 def place_files(desired: Desired) -> None:
-    """Link the revision's files from the store; safe to do again."""
+    """Link the revision's files from the store; safe to do again. Containers are given those of the store itself."""
+    if desired["rung"] == "container":
+        return
     wanted = [(stage(desired) / "module" / module_name(desired), desired["module"]["digest"])]
     parents = _parents(desired)
     for entry in desired["files"]:

@@ -1,8 +1,8 @@
 """The rung container: workloads as Docker containers, each with a small process of its unit beside it.
 
-systemd starts, restarts and times the unit as it does on the rung process; what differs is what the unit starts. Modules
-are not packed into images: a module's file of the store is mounted into an empty one, so that what was verified is what
-runs, and lies on the disk once.
+systemd starts, restarts and times the unit as it does on the rung process; what differs is what the unit starts.
+Modules are not packed into images: a module's file of the store is mounted into an empty one, so that what was verified
+is what runs, and lies on the disk once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tarfile
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import argv, docker_api, places, store, units
+from . import argv, docker_api, images, places, store, units
 from .faults import HostError
 
 Desired = dict[str, Any]
@@ -59,13 +59,20 @@ TasksMax=8
 """
 
 
+def is_image(desired: Desired) -> bool:
+    """Whether it is an image of others instead of a module."""
+    return bool(desired["module"]["form"] == "image")
+
+
 def name(desired: Desired) -> str:
-    """The container's name: its unit's, without the ending."""
-    return units.service(desired).removesuffix(".service")
+    """The container's name: its unit's, as far as Docker takes it."""
+    return units.service(desired)[: -len(".service")].replace("@", ".")
 
 
 def user(desired: Desired) -> int:
-    """The numeric user of all revisions of a workload; nobody else on the host has it."""
+    """The numeric user of all revisions of a workload; where the file names none, nobody else on the host has it."""
+    if desired.get("user"):
+        return int(desired["user"].partition(":")[0])
     number = int.from_bytes(hashlib.sha256(desired["name"].encode()).digest()[:8], "big")
     return _FIRST_USER + number % _USERS
 
@@ -84,12 +91,20 @@ def lines(desired: Desired) -> list[str]:
 # -- what Docker is asked for ----------------------------------------------------------------------------------------
 
 
+def inner(port: dict[str, Any]) -> int:
+    """The port inside for one of the host's."""
+    return int(port.get("target") or port["port"])
+
+
 def _environment(desired: Desired) -> list[str]:
     """Variables; a PATH of ``/`` lets a module be found by its bare name, which is then its argv[0] on every rung."""
     found = dict(desired["env"])
     found.update({one["name"]: os.environ[one["name"]] for one in desired["secrets"] if not one["mount"]})
-    if desired.get("image") is None:
+    if not is_image(desired):
         found.setdefault("PATH", "/")
+    ports = desired.get("ports") or []
+    for entry in ports:
+        found[f"PORT_{entry['port']}" if len(ports) > 1 else "PORT"] = str(inner(entry))
     return [f"{key}={value}" for key, value in sorted(found.items())]
 
 
@@ -100,7 +115,7 @@ def _mounts(desired: Desired) -> list[dict[str, Any]]:
     found = [bind(entry["host"], entry["guest"], entry["read_only"]) for entry in desired["directories"]]
     found += [bind(store.path(entry["digest"]), entry["guest"]) for entry in desired["files"]]
     found += [bind(units.secrets(desired) / one["name"], one["mount"]) for one in desired["secrets"] if one["mount"]]
-    if desired.get("image") is None:
+    if not is_image(desired):
         found.append(bind(store.path(desired["module"]["digest"]), "/" + argv.module_name(desired)))
     return found
 
@@ -133,14 +148,25 @@ def body(desired: Desired) -> dict[str, Any]:
            "ReadonlyRootfs": True, "CapDrop": ["ALL"], "SecurityOpt": ["no-new-privileges:true"],
            "RestartPolicy": {"Name": "no"}, **_limits(desired)}  # fmt: skip
     found: dict[str, Any] = {
-        "Env": _environment(desired), "User": f"{user(desired)}:{user(desired)}",
+        "Env": _environment(desired), "User": _user_and_group(desired),
         "Labels": {LABEL: desired["name"], f"{LABEL}.revision": desired["revision"]},
         "OpenStdin": desired["stdin"] is not None, "StdinOnce": True, "AttachStdin": desired["stdin"] is not None,
         "AttachStdout": True, "AttachStderr": True, "HostConfig": own,
     }  # fmt: skip
+    if is_image(desired):
+        size = f",size={desired['limits']['memory']}" if desired["limits"]["memory"] is not None else ""
+        own["Tmpfs"] = dict.fromkeys(("/tmp", *desired["scratch"]), f"rw,nosuid,nodev,mode=1777{size}")
+        found["Image"] = images.id_of(desired["module"]["name"])
+        found.update({"Cmd": desired["args"]} if desired["args"] else {})
+        return found
     own.update(Runtime=desired["runtime"]["command"], Annotations=desired["runtime"]["annotations"])
     found.update(Image=EMPTY, WorkingDir="/", Entrypoint=[argv.module_name(desired)], Cmd=desired["args"])
     return found
+
+
+def _user_and_group(desired: Desired) -> str:
+    given = str(desired.get("user") or "")
+    return given if ":" in given else f"{user(desired)}:{user(desired)}"
 
 
 def _empty_image() -> bytes:
@@ -164,9 +190,23 @@ def _empty_image() -> bytes:
     return out.getvalue()
 
 
+def _network_inside() -> None:
+    """A network without a way out, in which containers do not reach each other; the host reaches them."""
+    options = {"com.docker.network.bridge.enable_icc": "false"}
+    wanted = {"Name": INSIDE, "Driver": "bridge", "Internal": True, "Options": options, "Labels": {LABEL: ""}}
+    try:
+        docker_api.request("GET", f"/networks/{INSIDE}", "look at its networks")
+    except docker_api.DockerError as error:
+        if error.status != 404:
+            raise
+        docker_api.request("POST", "/networks/create", "make a network", wanted)
+
+
 def prepare(desired: Desired) -> None:
     """See `rungs.Rung`."""
-    if desired.get("image") is None:
+    if _network(desired) == INSIDE:
+        _network_inside()
+    if not is_image(desired):
         os.chmod(store.path(desired["module"]["digest"]), 0o555)  # crun starts nothing that is not executable
         if docker_api.image(EMPTY) is None:
             docker_api.request("POST", "/images/load?quiet=1", "load an empty image", raw=_empty_image())
@@ -181,7 +221,7 @@ def run(desired: Desired) -> NoReturn:
 
     stdin = str(store.path(desired["stdin"])) if desired["stdin"] is not None else None
     output = None if desired["kind"] == "service" else desired["limits"]["output"]
-    Run(name(desired), body(desired), stdin, output, polite=desired.get("image") is not None).go()
+    Run(name(desired), body(desired), stdin, output, polite=is_image(desired)).go()
 
 
 def take_down(desired: Desired) -> None:
@@ -190,7 +230,7 @@ def take_down(desired: Desired) -> None:
 
 
 def address(desired: Desired) -> str:
-    """See `rungs.Rung`."""
+    """See `rungs.Rung`; also "" where it has no network."""
     networks = ((docker_api.inspect(name(desired)) or {}).get("NetworkSettings") or {}).get("Networks") or {}
     return next((str(one["IPAddress"]) for one in networks.values() if one.get("IPAddress")), "")
 

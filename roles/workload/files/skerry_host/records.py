@@ -112,17 +112,27 @@ def forget(name: str) -> None:
 
 def digests(desired: Desired) -> set[str]:
     """Digests of all files that a revision needs."""
-    found = {entry["digest"] for entry in desired["files"]} | {desired["module"]["digest"]}
+    found = {entry["digest"] for entry in desired["files"]}
+    if desired["module"]["form"] != "image":  # which Docker keeps
+        found.add(desired["module"]["digest"])
     if desired["stdin"] is not None:
         found.add(desired["stdin"])
     return found
 
 
-def used() -> set[str]:
-    """Digests of all files that any kept revision of any workload needs."""
-    found: set[str] = set()
+def _kept() -> Iterator[Desired]:
     for name in names():
         for number in revisions(name):
             kept = read(name, number)
-            found |= digests(kept) if kept is not None else set()
-    return found
+            if kept is not None:
+                yield kept
+
+
+def used() -> set[str]:
+    """Digests of all files that any kept revision of any workload needs."""
+    return {digest for kept in _kept() for digest in digests(kept)}
+
+
+def used_images() -> set[str]:
+    """References of all images that any kept revision of any workload needs."""
+    return {kept["module"]["name"] for kept in _kept() if kept["module"]["form"] == "image"}

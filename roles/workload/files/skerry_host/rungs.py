@@ -25,7 +25,7 @@ class Rung(Protocol):
         """After each end, with all rights: nothing of it runs on."""
 
     def address(self, desired: Desired) -> str:
-        """Where its ports are reached from the host; "" while they are not."""
+        """Where it is reached from the host; "" while it does not run."""
 
     def memory(self, desired: Desired, unit: dict[str, str]) -> int | None:
         """Bytes that it takes now, the runtime included; ``unit``: what systemd says of its unit."""

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from . import PROTOCOL, apply, processes, records, status, store, systemd, units
+from . import PROTOCOL, apply, images, processes, records, status, store, systemd, units
 from .faults import HostError
 
 Message = dict[str, Any]
@@ -56,6 +56,16 @@ class Server:
         except HostError as error:
             self.send({"error": error.as_dict()})
             raise SystemExit(1) from error  # what is still under way is no message
+
+    def do_images(self, message: Message) -> None:
+        """Say which images are here; with ``pull`` let Docker fetch what is not."""
+        for asked in message["images"]:
+            here = images.look(asked, message["brought"])
+            if not here and message["pull"]:
+                for _ in images.pull(asked):
+                    self.send({"pulling": asked["image"]})
+                here = images.look(asked, False)
+            self.send({"image": asked["image"], "here": here})
 
     def do_apply(self, message: Message) -> None:
         given = (message[key] for key in ("workloads", "secrets", "owner", "names", "prune"))

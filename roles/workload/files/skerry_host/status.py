@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from . import places, processes, records, systemd, units
+from . import places, processes, records, rungs, systemd, units
 
 Desired = dict[str, Any]
 
@@ -33,9 +33,10 @@ def _state(desired: Desired, unit: dict[str, str], runs: list[dict[str, Any]]) -
     if desired["kind"] == "service":
         return "stopped"
     last = runs[-1] if runs else None
+    well = last is not None and (last["exit_code"] == 0 or bool(last.get("code_lost")))
     if desired["kind"] == "schedule":
-        return "waiting" if last is None or last["exit_code"] == 0 else "last failed"
-    return "stopped" if last is None else "done" if last["exit_code"] == 0 else "failed"
+        return "waiting" if last is None or well else "last failed"
+    return "stopped" if last is None else "done" if well else "failed"
 
 
 def _seconds(stamp: str) -> float:
@@ -53,19 +54,20 @@ def workloads() -> list[dict[str, Any]]:
     for name, desired in mine:
         unit, runs = shown.get(units.service(desired), {}), processes.runs(name)
         state = _state(desired, unit, runs)
-        memory = unit.get("MemoryCurrent", "")
+        kind = "container" if desired["module"]["form"] == "image" else desired["kind"]
+        memory = rungs.of(desired).memory(desired, unit) if state == "running" else None
         clock = shown.get(units.timer(desired), {}) if desired["kind"] == "schedule" else {}
         if clock and clock.get("ActiveState") != "active":
             state = "stopped"
         found.append({
-            "name": name, "owner": desired["owner"], "kind": desired["kind"], "rung": desired["rung"],
+            "name": name, "owner": desired["owner"], "kind": kind, "rung": desired["rung"],
             "runtime": f"{desired['runtime']['name']} {desired['runtime']['version']}", "state": state,
             "ready": state == "running" if desired["kind"] == "service" else state in ("waiting", "done", "running"),
             "revision": desired["revision"], "number": records.in_force(name),
             "module": desired["module"]["digest"],
             "for_seconds": _seconds(unit.get("ActiveEnterTimestampMonotonic", "0")) if state == "running" else
             _seconds(unit.get("InactiveEnterTimestampMonotonic", "0")),
-            "restarts": int(unit.get("NRestarts") or 0), "memory_bytes": int(memory) if memory.isdigit() else None,
+            "restarts": int(unit.get("NRestarts") or 0), "memory_bytes": memory,
             "next": clock.get("NextElapseUSecRealtime") or None, "last": runs[-1] if runs else None,
         })  # fmt: skip
     return found
