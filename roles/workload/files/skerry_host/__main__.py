@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import Any
@@ -33,9 +34,17 @@ def main(words: list[str]) -> int:
 
             processes.verify(_revision(words[1], words[2]))
         elif words[:1] == ["ended"]:
-            from . import ended
+            from . import ended, rungs
 
-            ended.note(_revision(words[1], words[2]))
+            desired = _revision(words[1], words[2])
+            try:
+                ended.note(desired)
+            finally:
+                rungs.of(desired).take_down(desired)
+        elif words[:1] == ["container"]:
+            from . import containers
+
+            containers.run(_revision(words[1], words[2]))
         elif words[:1] == ["clear"]:
             from . import apply
 
@@ -43,9 +52,9 @@ def main(words: list[str]) -> int:
         elif words[:1] == ["exec"]:
             from . import counting
 
-            counting.run(words[2:], int(words[1]) or None)
+            counting.run(words[2:], json.loads(words[1]))
         else:
-            sys.stderr.write("the controller and units call it: serve, verify, ended, exec, clear\n")
+            sys.stderr.write("the controller and units call it: serve, verify, ended, exec, container, clear\n")
             return 2
     except HostError as error:
         sys.stderr.write(f"{error.code} {error.cause}\n  remedy: {error.remedy}\n")

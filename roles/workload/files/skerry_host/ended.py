@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import places, processes
-from .counting import TOO_MUCH
+from . import places, processes, store
+from .counting import SIGNALS
 
 Desired = dict[str, Any]
 #: How many runs are remembered.
@@ -20,17 +20,17 @@ _TRAPPED = 134
 _WASMEDGE = re.compile(r"\[error\].*execution failed: (.*)")
 
 
-def _group() -> Path | None:
-    """The unit's memory control group; this process is in it, or below it."""
+def _group(controller: str) -> Path | None:
+    """The unit's control group of a controller; this process is in it, or below it."""
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         relative = path.removesuffix("/.control").lstrip("/")
         if controllers == "":
             unified = Path("/sys/fs/cgroup", relative)
-            if (unified / "memory.max").exists():
+            if (unified / f"{controller}.max").exists():
                 return unified
-        elif "memory" in controllers.split(","):
-            return Path("/sys/fs/cgroup/memory", relative)
+        elif controller in controllers.split(","):
+            return Path("/sys/fs/cgroup", controller, relative)
     return None
 
 
@@ -42,19 +42,29 @@ def _number(path: Path) -> int:
         return 0
 
 
-def _memory() -> dict[str, int]:
-    """Peak and limit in bytes, as the kernel counted them; 0 where it does not say."""
-    group = _group()
+def _memory(desired: Desired) -> dict[str, int]:
+    """Peak and limit in bytes, as the kernel counted them; 0 where it does not say. A container's group is gone."""
+    group = _group("memory") if desired["rung"] == "process" else None
     if group is None:
         return {"peak": 0, "limit": 0}
     peak = _number(group / "memory.peak") or _number(group / "memory.max_usage_in_bytes")
     return {"peak": peak, "limit": _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")}
 
 
+def _refused() -> bool:
+    """Whether the kernel refused it a process or a thread, as it had as many as it may."""
+    group = _group("pids")
+    try:
+        return group is not None and int((group / "pids.events").read_text().split()[1]) > 0
+    except (OSError, IndexError):  # no such file in its group: it never had one more than it may
+        return False
+
+
 def _limit(result: str, code: str, status: str, memory: dict[str, int]) -> str | None:
     """Which limit ended it."""
-    if status == TOO_MUCH.name[3:]:
-        return "output"
+    for limit, number in SIGNALS.items():
+        if code == "killed" and status == number.name[3:]:
+            return limit
     if result == "timeout":
         return "time"
     full = memory["limit"] and memory["peak"] >= 0.95 * memory["limit"]
@@ -62,6 +72,8 @@ def _limit(result: str, code: str, status: str, memory: dict[str, int]) -> str |
         return "memory"
     if status == "XFSZ" or (code == "exited" and status == str(128 + 25)):
         return "file_size"
+    if (code != "exited" or status != "0") and result != "success" and _refused():
+        return "processes"
     return None
 
 
@@ -72,11 +84,18 @@ def _last_words(runtime: str, status: int, lines: list[str]) -> str:
     return next((found[1] for found in map(_WASMEDGE.search, reversed(lines)) if found), "")
 
 
+def _code_lost(desired: Desired) -> bool:
+    """Whether its exit code does not reach us: some runtimes in containers tell 0 whatever code a module ends with."""
+    if desired["runtime"].get("exit_codes", True):
+        return False
+    return b"\x09proc_exit" in store.path(desired["module"]["digest"]).read_bytes()
+
+
 def record(desired: Desired, environment: dict[str, str]) -> dict[str, Any]:
     """One run's end, from what systemd says to ExecStopPost= (systemd.exec(5), SERVICE_RESULT and others)."""
     result, code = environment.get("SERVICE_RESULT", ""), environment.get("EXIT_CODE", "")
     status, invocation = environment.get("EXIT_STATUS", ""), environment.get("INVOCATION_ID", "")
-    memory = _memory()
+    memory = _memory(desired)
     limit = _limit(result, code, status, memory)
     entry: dict[str, Any] = {"invocation": invocation, "revision": desired["revision"], "ended": time.time(),
                              "limit": limit, "exit_code": None, "trap": None, "signal": None,
@@ -87,6 +106,8 @@ def record(desired: Desired, environment: dict[str, str]) -> dict[str, Any]:
             said = _last_words(desired["runtime"]["name"], int(status), processes.output_of(invocation, 10))
             entry["trap"] = said or None
             entry["exit_code"] = None if said else entry["exit_code"]
+        elif _code_lost(desired):
+            entry.update(exit_code=None, code_lost=True)
     elif limit is None:
         entry["signal"] = "SIG" + status if status else None
     return entry

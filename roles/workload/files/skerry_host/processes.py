@@ -14,7 +14,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-from . import argv, places, records, store, systemd, units
+from . import argv, directories, places, records, rungs, store, systemd, units
 from .faults import HostError
 
 Desired = dict[str, Any]
@@ -110,17 +110,18 @@ def output_of(invocation: str, lines: int = 20) -> list[str]:
     return done.stdout.decode("utf-8", "replace").splitlines()
 
 
-def _answers(readiness: dict[str, Any] | None, unit: dict[str, str], since: float) -> bool:
+def _answers(desired: Desired, unit: dict[str, str], since: float) -> bool:
+    readiness = desired["readiness"]
     if readiness is None:
         return time.monotonic() - since >= SETTLED
     if "tcp" in readiness:
         try:
-            socket.create_connection(("127.0.0.1", readiness["tcp"]), 1).close()
+            socket.create_connection((rungs.of(desired).address(desired), readiness["tcp"]), 1).close()
         except OSError:
             return False
         return True
     if "http" in readiness:
-        connection = HTTPConnection("127.0.0.1", readiness["http"]["port"], timeout=2)
+        connection = HTTPConnection(rungs.of(desired).address(desired), readiness["http"]["port"], timeout=2)
         try:
             connection.request("GET", readiness["http"]["path"])
             return connection.getresponse().status < 400
@@ -145,7 +146,7 @@ def wait_ready(desired: Desired) -> None:
         unit = systemd.show([name])[name]
         if unit["ActiveState"] == "active":
             active = active or time.monotonic()
-            if _answers(readiness, unit, active):
+            if _answers(desired, unit, active):
                 return
         restarted = unit.get("NRestarts", "0") not in ("0", "")
         if unit["ActiveState"] in ("failed", "inactive") or restarted:
@@ -161,30 +162,15 @@ def wait_ready(desired: Desired) -> None:
 # -- what the runs' own hooks call -----------------------------------------------------------------------------------
 
 
-def own_directories(desired: Desired) -> None:
-    """Make the directories that a workload may use. Writable ones that were made here belong to its dynamic user."""
-    note = places.folder(desired["name"]) / "directories"
-    made = note.read_text().splitlines() if note.exists() else []
-    writable = [entry["host"] for entry in desired["directories"] if not entry["read_only"]]
-    for entry in desired["directories"]:
-        path = Path(entry["host"])
-        if not path.is_dir():
-            path.mkdir(parents=True, mode=0o755)
-            made.append(entry["host"])
-            places.write(note, "\n".join(made) + "\n")
-    if set(made) & set(writable):
-        uid = systemd.call("show", "--property", "UID", "--value", "--", units.service(desired)).strip()
-        for host in writable:
-            if host in made and uid.isdigit() and Path(host).stat().st_uid != int(uid):
-                os.chown(host, int(uid), int(uid))
-
-
 def verify(desired: Desired) -> None:
-    """Before each start: every file is what it was when it came. Raises HostError (HOST_003)."""
+    """Before each start: every file is what it was when it came. Raises HostError (HOST_003; HOST_040 and HOST_041 for
+    directories that lead elsewhere)."""
     for digest in records.digests(desired):
         store.verify(digest)
     argv.place_files(desired)
-    own_directories(desired)
+    rung = rungs.of(desired)
+    directories.own(desired, lambda: rung.user(desired))
+    rung.prepare(desired)
 
 
 def tidy(name: str) -> None:

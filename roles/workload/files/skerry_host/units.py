@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,7 +12,7 @@ from .calendar import on_calendar
 from .systemd import quoted
 
 Desired = dict[str, Any]
-#: Room for the process that counts a job's output, beside the workload's own limit.
+#: Room for the process that watches a run, beside the workload's own limit.
 COUNTER_BYTES = 16 << 20
 
 #: What every workload is kept from; systemd.exec(5). Memory stays executable: runtimes compile.
@@ -73,11 +74,27 @@ def _environment(desired: Desired) -> list[str]:
     return lines
 
 
+def _writable(desired: Desired) -> list[str]:
+    return [entry["host"] for entry in desired["directories"] if not entry["read_only"]]
+
+
+def counted(desired: Desired) -> bool:
+    """Whether a process of ours stays beside it (`counting`): not with a service that can fill no directory."""
+    return desired["kind"] != "service" or bool(_writable(desired))
+
+
+def watched(desired: Desired) -> dict[str, Any]:
+    """The limits that `counting` ends it at. A service's output is journald's to bound."""
+    limits = desired["limits"]
+    return {"output": None if desired["kind"] == "service" else limits["output"], "open_files": limits["open_files"],
+            "disk": limits.get("disk"), "directories": _writable(desired)}
+
+
 def _limits(desired: Desired) -> list[str]:
     limits = desired["limits"]
     lines = [f"LimitNOFILE={limits['open_files']}", f"TasksMax={limits['processes']}"]
     if limits["memory"] is not None:
-        extra = 0 if desired["kind"] == "service" else COUNTER_BYTES
+        extra = COUNTER_BYTES if counted(desired) else 0
         lines += [f"MemoryMax={limits['memory'] + extra}", "MemorySwapMax=0"]
     if limits["cpu"] is not None:
         lines.append(f"CPUQuota={max(1, round(limits['cpu'] * 100))}%")
@@ -94,14 +111,13 @@ def _network(desired: Desired) -> list[str]:
     return ["PrivateNetwork=yes", "RestrictAddressFamilies=AF_UNIX"]
 
 
-def _start(desired: Desired) -> list[str]:
+def _start(desired: Desired) -> str:
     words = argv.command(desired)
-    if desired["kind"] != "service":
-        words = [places.COMMAND, "exec", str(desired["limits"]["output"] or 0), *words]
+    if counted(desired):
+        words = [places.COMMAND, "exec", json.dumps(watched(desired)), *words]
     line = " ".join(word if word.startswith(argv.CREDENTIALS) else quoted(word) for word in words)
-    line = line.replace("$" + argv.CREDENTIALS, argv.CREDENTIALS)  # the one variable that systemd is to fill in
-    return [f"ExecStartPre=+{places.COMMAND} verify {desired['name']} {desired['revision']}", f"ExecStart={line}",
-            f"ExecStopPost=+{places.COMMAND} ended {desired['name']} {desired['revision']}"]  # fmt: skip
+    # The one variable that systemd is to fill in.
+    return "ExecStart=" + line.replace("$" + argv.CREDENTIALS, argv.CREDENTIALS)
 
 
 def _restart(desired: Desired) -> list[str]:
@@ -114,20 +130,30 @@ def user(desired: Desired) -> str:
     return "skerry-" + hashlib.sha256(desired["name"].encode()).hexdigest()[:12]
 
 
+def process_lines(desired: Desired) -> list[str]:
+    """What differs on the rung process (see `rungs.Rung`)."""
+    lines = ["Type=exec", _start(desired), *_limits(desired), *_network(desired), *_environment(desired),
+             f"User={user(desired)}"]  # fmt: skip
+    if desired["stdin"] is not None:
+        lines.append(f"StandardInput=file:{store.path(desired['stdin'])}")
+    return [*lines, *(f"ReadWritePaths={quoted(path)}" for path in _writable(desired)), *SANDBOX.splitlines()]
+
+
 def service_text(desired: Desired) -> str:
-    """The unit that runs a workload on the rung process."""
-    writable = [entry["host"] for entry in desired["directories"] if not entry["read_only"]]
+    """The unit that runs a workload."""
+    from . import rungs  # which needs the names given here
+
     wait = ["StartLimitIntervalSec=5min", "StartLimitBurst=20"]
     if desired["network"]:
         wait += ["After=network-online.target", "Wants=network-online.target"]
+    if desired["rung"] == "container":
+        wait += ["After=docker.service", "Wants=docker.service"]
+    hook = f"{desired['name']} {desired['revision']}"
     lines = ["[Unit]", f"Description=Skerry workload {desired['name']} ({desired['kind']})", *wait, "", "[Service]",
-             "Type=exec", f"SyslogIdentifier=skerry-{desired['name']}", "LogRateLimitIntervalSec=30s",
-             "LogRateLimitBurst=10000", *_start(desired), *_restart(desired), *_limits(desired), *_network(desired),
-             *_environment(desired), f"User={user(desired)}"]  # fmt: skip
-    if desired["stdin"] is not None:
-        lines.append(f"StandardInput=file:{store.path(desired['stdin'])}")
-    lines += [f"ReadWritePaths={quoted(path)}" for path in writable]
-    return places.MARK + "\n".join(lines) + "\n" + SANDBOX
+             f"SyslogIdentifier=skerry-{desired['name']}", "LogRateLimitIntervalSec=30s", "LogRateLimitBurst=10000",
+             f"ExecStartPre=+{places.COMMAND} verify {hook}", f"ExecStopPost=+{places.COMMAND} ended {hook}",
+             *_restart(desired), *rungs.of(desired).lines(desired)]  # fmt: skip
+    return places.MARK + "\n".join(lines) + "\n"
 
 
 def timer_text(desired: Desired) -> str:
@@ -141,7 +167,7 @@ def timer_text(desired: Desired) -> str:
 
 
 def files(desired: Desired) -> dict[str, str]:
-    """Unit name -> text of everything that this revision needs on the rung process."""
+    """Unit name -> text of everything that this revision needs."""
     found = {service(desired): service_text(desired)}
     if desired["kind"] == "schedule":
         found[timer(desired)] = timer_text(desired)
