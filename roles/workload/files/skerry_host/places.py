@@ -12,6 +12,7 @@ STORE = STATE / "store"
 WORKLOADS = STATE / "workloads"
 LOCK = STATE / "lock"
 UNITS = Path(_ROOT + "/etc/systemd/system")
+RUN = Path(_ROOT + "/run/skerry")
 FACTS = Path(_ROOT + "/etc/ansible/facts.d/skerry.fact")
 COMMAND = "/usr/local/sbin/skerry-host"
 #: First line of every unit that is ours.
