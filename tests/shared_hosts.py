@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from playbooks import Played, play
 
 from skerry import paths
 
@@ -21,24 +19,6 @@ INVENTORY = Path(os.environ.get("SKERRY_TEST_INVENTORY") or paths.root() / "mole
 _SANDBOX = yaml.safe_load((INVENTORY / "hosts.yml").read_text())["all"]["children"]["skerry_sandbox"]
 #: The hosts by name, with their addresses.
 HOSTS: dict[str, str] = {name: host["ansible_host"] for name, host in _SANDBOX["hosts"].items()}
-
-
-@dataclass(frozen=True)
-class Played:
-    """One run of a playbook: Ansible's exit code and all that it printed."""
-
-    code: int
-    output: str
-
-    def recap(self, host: str) -> dict[str, int]:
-        """The host's line of the recap, by word (ok, changed, unreachable, failed)."""
-        line = next(line for line in reversed(self.output.splitlines()) if line.startswith(f"{host} "))
-        return {word.partition("=")[0]: int(word.partition("=")[2]) for word in line.split() if "=" in word}
-
-    def changed(self) -> dict[str, int]:
-        """How many tasks changed something, by host."""
-        found = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", self.output, re.MULTILINE)
-        return {host: int(count) for host, count in found}
 
 
 def on(host: str, script: str) -> str:
@@ -52,14 +32,8 @@ def on(host: str, script: str) -> str:
 
 def run(playbook: str, *words: str, timeout: float | None = None, **environment: str) -> Played:
     """Run a playbook of the checkout on the shared hosts; ``environment`` is added to what Molecule would set."""
-    root = paths.root()
-    settings = {"ANSIBLE_CONFIG": str(root / "ansible.cfg"), "ANSIBLE_CACHE_PLUGIN": "memory",
-                "MOLECULE_PROJECT_DIRECTORY": str(root), **environment}  # fmt: skip
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), playbook, "-i", str(INVENTORY), *words]
-    done = subprocess.run(
-        command, cwd=root, env={**os.environ, **settings}, capture_output=True, text=True, timeout=timeout, check=False
-    )
-    return Played(done.returncode, done.stdout + done.stderr)
+    settings = {"MOLECULE_PROJECT_DIRECTORY": str(paths.root()), **environment}
+    return play(playbook, INVENTORY, *words, timeout=timeout, **settings)
 
 
 def converge(role: str, *words: str, **variables: object) -> Played:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
-from own_hosts import HOSTS, OwnHosts, playbook
+from own_hosts import HOSTS, OwnHosts
+from sandboxes import up
 
 
 @pytest.fixture(scope="session")
 def own_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnHosts]:
     """Three bare hosts, plain ones without k3s. SKERRY_KEEP_HOSTS=1 leaves them up, for the inner loop."""
     hosts = OwnHosts(tmp_path_factory.mktemp("inventories"))
-    everything = hosts.inventory("all", {name: {} for name in HOSTS})
-    playbook("sandbox_up.yml", everything)
-    yield hosts
-    if not os.environ.get("SKERRY_KEEP_HOSTS"):
-        playbook("sandbox_down.yml", everything)
+    with up(hosts.inventory("all", {name: {} for name in HOSTS})):
+        yield hosts

@@ -16,7 +16,8 @@ from urllib.parse import quote
 import pytest
 import yaml
 from made_registry import Registry, chart, serving
-from own_hosts import ROOT, playbook
+from playbooks import Played, play
+from sandboxes import Sandbox, up
 from support_record import Support
 
 from skerry import paths
@@ -29,23 +30,16 @@ from skerry.sandbox import k3s_source
 
 pytestmark = [pytest.mark.hosts, pytest.mark.k3s, pytest.mark.timeout(1500)]
 
-NAME, PREFIX = "skerry-airgap", "10.213.86"
+SANDBOX = Sandbox("skerry-airgap", "10.213.86")
+NETWORK = f"{SANDBOX.prefix}.0/24"
 HOSTS = {"core": "11", "edge": "12"}
 #: What a site's own mirror of its distribution would have: packages are not Skerry's to carry.
 PACKAGES = (
     "docker.io docker-cli crun libwasmedge0 wasmedge iptables ipset apparmor ca-certificates prometheus-node-exporter"
 )
-CUT = ["-s", f"{PREFIX}.0/24", "!", "-d", f"{PREFIX}.0/24", "-j", "DROP"]
+CUT = ["-s", NETWORK, "!", "-d", NETWORK, "-j", "DROP"]
 APP, TOOL = "registry.example.com/team/app:1", "registry.example.com/team/tool:1"
 PAUSE = "docker.io/rancher/mirrored-pause:3.6"
-
-
-def on(host: str, script: str, check: bool = True) -> str:
-    """Run a shell script as root on a host; what it printed."""
-    command = ["docker", "exec", "-i", f"{NAME}-{host}", "sh", "-e"]
-    done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=300, check=False)
-    assert not check or done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
-    return done.stdout
 
 
 def dropped() -> int:
@@ -53,7 +47,7 @@ def dropped() -> int:
     listed = subprocess.run(
         ["iptables", "-L", "DOCKER-USER", "-v", "-n", "-x"], capture_output=True, text=True, check=True
     ).stdout
-    line = next(line.split() for line in listed.splitlines() if f"{PREFIX}.0/24" in line)
+    line = next(line.split() for line in listed.splitlines() if NETWORK in line)
     return int(line[0])
 
 
@@ -68,37 +62,21 @@ class Site:
 
     def inventory(self, name: str, **variables: Any) -> Path:
         """An inventory of the hosts."""
-        keys = paths.state() / "sandbox" / NAME
-        known = f"-o UserKnownHostsFile={keys / 'known_hosts'} -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
-        folder = self.folder / name
-        folder.mkdir(exist_ok=True)
-        link = folder / "group_vars"
-        if not link.exists():
-            link.symlink_to(ROOT / "inventories" / "sandbox" / "group_vars")
-        common = {
-            "sandbox_name": NAME, "sandbox_subnet": f"{PREFIX}.0/24", "sandbox_keys": str(keys),
-            "ansible_ssh_private_key_file": str(keys / "id_ed25519"), "ansible_ssh_common_args": known,
-            **self.variables, **variables,
-        }  # fmt: skip
-        hosts: dict[str, Any] = {
+        hosts: dict[str, dict[str, Any]] = {
             "core": {"sandbox_memory": "2G", "sandbox_cpus": 2, "docker_state": "absent"},
             "edge": {"sandbox_memory": "768M", "images_docker": [TOOL]},
         }
         for host, last in HOSTS.items():
-            hosts[host] |= {"ansible_host": f"{PREFIX}.{last}"}
-        groups = {
-            "skerry_servers": {"hosts": {"core": None}}, "skerry_agents": {"hosts": {"edge": None}},
-            "skerry_sandbox": {"hosts": hosts, "vars": common},
-        }  # fmt: skip
-        (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
-        return folder
+            hosts[host] |= {"ansible_host": SANDBOX.address(last)}
+        groups = {"skerry_servers": ["core"], "skerry_agents": ["edge"]}
+        return SANDBOX.inventory(self.folder / name, hosts, groups, **{**self.variables, **variables})
 
     def build(self, inventory: Path, mirror: Path) -> dict[str, dict[str, Any]]:
         """`skerry mirror build`: {path: outcome}."""
         elsewhere = ("docker.io", "registry.example.com", "quay.io")
         redirects = [f"--registry={host}={self.registry.url}" for host in elsewhere]
         command = [sys.executable, "-m", "skerry", "mirror", "build", "-i", str(inventory), "-d", str(mirror), "--json"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "tools"), "SKERRY_HELM": charts.helm()}
+        environment = {**os.environ, "PYTHONPATH": str(paths.root() / "tools"), "SKERRY_HELM": charts.helm()}
         done = subprocess.run(
             [*command, *redirects], capture_output=True, text=True, env=environment, timeout=600, check=False
         )
@@ -108,21 +86,9 @@ class Site:
         return {outcome["path"]: outcome for outcome in outcomes}
 
 
-def run(inventory: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(inventory: Path, *words: str) -> Played:
     """site.yml with stock ansible-playbook."""
-    command = ["ansible-playbook", str(ROOT / "site.yml"), "-i", str(inventory), *words]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900, check=False)
-
-
-def recap(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, int]]:
-    """{host: {ok, changed, failed, ...}} of a run."""
-    lines = done.stdout.rpartition("PLAY RECAP")[2].splitlines()[1:]
-    rows = [line.partition(":") for line in lines if ":" in line and "changed=" in line]
-    return {
-        host.strip(): {key: int(value) for key, value in (word.split("=") for word in rest.split())}
-        for host, _, rest in rows
-    }
+    return play("site.yml", inventory, *words, timeout=900)
 
 
 def _publish(registry: Registry) -> str:
@@ -158,18 +124,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "images_k3s": [APP],
             "wasm_runtime_runtimes": ["crun", "wasmedge"],
         }
-        inventory = site.inventory("site")
-        playbook("sandbox_up.yml", inventory)
-        subprocess.run(["iptables", "-D", "DOCKER-USER", *CUT], check=False, capture_output=True)  # of a killed run
-        for host in HOSTS:
-            on(host, f"apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y {PACKAGES} 2>&1")
-        subprocess.run(["iptables", "-I", "DOCKER-USER", *CUT], check=True)
-        try:
-            yield site
-        finally:
-            subprocess.run(["iptables", "-D", "DOCKER-USER", *CUT], check=True)
-            if not os.environ.get("SKERRY_KEEP_HOSTS"):
-                playbook("sandbox_down.yml", inventory)
+        with up(site.inventory("site")):
+            subprocess.run(["iptables", "-D", "DOCKER-USER", *CUT], check=False, capture_output=True)  # of a killed run
+            install = f"DEBIAN_FRONTEND=noninteractive apt-get -qq install -y {PACKAGES} 2>&1"
+            for host in HOSTS:
+                SANDBOX.on(host, f"apt-get -qq update && {install}")
+            subprocess.run(["iptables", "-I", "DOCKER-USER", *CUT], check=True)
+            try:
+                yield site
+            finally:
+                subprocess.run(["iptables", "-D", "DOCKER-USER", *CUT], check=True)
 
 
 def test_a_site_without_internet_comes_up_from_the_mirror(site: Site, support: Support) -> None:
@@ -177,26 +141,26 @@ def test_a_site_without_internet_comes_up_from_the_mirror(site: Site, support: S
     outcomes = site.build(inventory, site.mirror)
     for image in (PAUSE, APP, TOOL):
         assert outcomes[parse(image).place("amd64")]["state"] == "downloaded"
-    on("edge", "! timeout 5 bash -c '</dev/tcp/1.1.1.1/443'")
+    SANDBOX.on("edge", "! timeout 5 bash -c '</dev/tcp/1.1.1.1/443'")
     before, asked = dropped(), len(site.registry.requests)
     start = time.monotonic()
     done = run(inventory)
     seconds = time.monotonic() - start
-    assert done.returncode == 0, done.stdout[-6000:]
+    assert done.code == 0, done.output[-6000:]
     outside = dropped() - before
     print(f"site.yml {seconds:.0f} s; {outside} packets to outside addresses", flush=True)
     assert len(site.registry.requests) == asked  # nor did the controller ask
     assert outside == 0
-    on("core", f"k3s kubectl run app --image={APP} --overrides='{{\"spec\": {{\"nodeName\": \"edge\"}}}}'")
-    on("core", "k3s kubectl wait --for=condition=Ready pod/app --timeout=120s")
-    on("edge", f"docker image inspect {TOOL}")
+    SANDBOX.on("core", f"k3s kubectl run app --image={APP} --overrides='{{\"spec\": {{\"nodeName\": \"edge\"}}}}'")
+    SANDBOX.on("core", "k3s kubectl wait --for=condition=Ready pod/app --timeout=120s")
+    SANDBOX.on("edge", f"docker image inspect {TOOL}")
     support("air-gapped site", "Debian 13", "amd64", "ran here", "site.yml from a mirror, the way out cut")
 
 
 def test_a_second_run_changes_nothing(site: Site) -> None:
     done = run(site.inventory("site"))
-    assert done.returncode == 0, done.stdout[-6000:]
-    assert {host: counts["changed"] for host, counts in recap(done).items()} == dict.fromkeys(HOSTS, 0)
+    assert done.code == 0, done.output[-6000:]
+    assert done.changed() == dict.fromkeys(HOSTS, 0)
 
 
 def test_an_image_that_the_mirror_lacks_stops_the_run_before_the_first_change(site: Site) -> None:
@@ -204,11 +168,11 @@ def test_an_image_that_the_mirror_lacks_stops_the_run_before_the_first_change(si
     inventory = site.inventory("forgotten", images_k3s=[APP, forgotten], k3s_node_labels={"example.org/new": "1"})
     for words in ((), ("--check",)):
         done = run(inventory, *words)
-        assert done.returncode != 0
-        assert "AIRGAP_001" in done.stdout
-        assert f"image {forgotten} (amd64)" in done.stdout
-        assert {host: counts["changed"] for host, counts in recap(done).items()} == dict.fromkeys(HOSTS, 0)
-    assert "example.org/new" not in on("core", "k3s kubectl get nodes --show-labels")
+        assert done.code != 0
+        assert "AIRGAP_001" in done.output
+        assert f"image {forgotten} (amd64)" in done.output
+        assert done.changed() == dict.fromkeys(HOSTS, 0)
+    assert "example.org/new" not in SANDBOX.on("core", "k3s kubectl get nodes --show-labels")
 
 
 @pytest.mark.full
@@ -219,11 +183,11 @@ def test_an_image_is_imported_by_a_node_that_runs_and_by_digest(site: Site) -> N
     inventory = site.inventory("more", images_k3s=[APP, f"{other}:1", f"{other}@{digest}"])
     site.build(inventory, site.mirror)
     done = run(inventory, "--tags", "images_install")
-    assert done.returncode == 0, done.stdout[-6000:]
+    assert done.code == 0, done.output[-6000:]
     for host in HOSTS:
-        listed = on(host, "k3s ctr -n k8s.io images ls -q").split()
+        listed = SANDBOX.on(host, "k3s ctr -n k8s.io images ls -q").split()
         assert {f"{other}:1", f"{other}@{digest}"} <= set(listed)
-    before = on("edge", f"k3s crictl inspecti -q {other}:1 | grep '\"id\"'")
+    before = SANDBOX.on("edge", f"k3s crictl inspecti -q {other}:1 | grep '\"id\"'")
 
     site.registry.image("team/other", "1", {"amd64": {"x": b"newer"}, "arm64": {"x": b"newer"}})  # of the same size
     place = parse(f"{other}:1").place("amd64")
@@ -231,14 +195,14 @@ def test_an_image_is_imported_by_a_node_that_runs_and_by_digest(site: Site) -> N
     entries = [entry for entry in read(site.mirror).artifacts if entry.path != place]
     write(site.mirror, entries)
     site.build(inventory, site.mirror)
-    assert run(inventory, "--tags", "images_install").returncode == 0
-    assert on("edge", f"k3s crictl inspecti -q {other}:1 | grep '\"id\"'") != before
-    pins = on("edge", f"k3s ctr -n k8s.io images ls name=={other}:1")
+    assert run(inventory, "--tags", "images_install").code == 0
+    assert SANDBOX.on("edge", f"k3s crictl inspecti -q {other}:1 | grep '\"id\"'") != before
+    pins = SANDBOX.on("edge", f"k3s ctr -n k8s.io images ls name=={other}:1")
     assert "io.cri-containerd.pinned=pinned" in pins
 
     done = run(site.inventory("site"), "--tags", "images_install")  # no longer wanted
-    assert done.returncode == 0, done.stdout[-6000:]
-    assert "team+other" not in on("edge", "ls /var/lib/rancher/k3s/agent/images")
+    assert done.code == 0, done.output[-6000:]
+    assert "team+other" not in SANDBOX.on("edge", "ls /var/lib/rancher/k3s/agent/images")
 
 
 CHART = """
@@ -279,11 +243,11 @@ def test_an_image_added_to_a_chart_is_in_the_mirror_or_stops_the_run(site: Site)
 
     (mirror / parse(ADDED).place("amd64")).unlink()
     done = run(inventory)
-    assert done.returncode != 0
-    assert f"image {ADDED} (amd64)" in done.stdout
-    assert "lacks 1 of" in done.stdout
-    assert {host: counts["changed"] for host, counts in recap(done).items()} == dict.fromkeys(HOSTS, 0)
-    assert "cert-manager" not in on("core", "k3s kubectl get namespaces")
+    assert done.code != 0
+    assert f"image {ADDED} (amd64)" in done.output
+    assert "lacks 1 of" in done.output
+    assert done.changed() == dict.fromkeys(HOSTS, 0)
+    assert "cert-manager" not in SANDBOX.on("core", "k3s kubectl get namespaces")
 
 
 @pytest.mark.full
@@ -299,21 +263,17 @@ def test_a_chart_is_installed_from_the_mirror(site: Site, support: Support) -> N
     archive = site.folder / "app.tgz"
     archive.write_bytes(chart("app", "1.0.0", {}, {"app.yaml": CHART.replace("quay.io/team/app:1", APP)}))
     add(site.mirror, archive, "app", "1.0.0", "noarch", "app-1.0.0.tgz")
-    assert run(inventory, "--tags", "images_install").returncode == 0
-    play = site.folder / "chart.yml"
+    assert run(inventory, "--tags", "images_install").code == 0
+    book = site.folder / "chart.yml"
     variables = {
         "helm_chart_name": "app", "helm_chart_namespace": "app", "helm_chart_chart": "app",
         "helm_chart_version": "1.0.0", "helm_chart_ready": [{"kind": "Deployment", "name": "app"}],
         "helm_chart_timeout": 240,
     }  # fmt: skip
     task = {"name": "Install", "ansible.builtin.include_role": {"name": "helm_chart"}, "vars": variables}
-    play.write_text(yaml.safe_dump([{"name": "Chart", "hosts": "core", "gather_facts": False, "tasks": [task]}]))
+    book.write_text(yaml.safe_dump([{"name": "Chart", "hosts": "core", "gather_facts": False, "tasks": [task]}]))
     before = dropped()
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_ROLES_PATH": str(ROOT / "roles")}
-    done = subprocess.run(
-        ["ansible-playbook", str(play), "-i", str(inventory)],
-        capture_output=True, text=True, env=environment, timeout=600, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-6000:]
+    done = play(book, inventory, timeout=600)
+    assert done.code == 0, done.output[-6000:]
     assert dropped() == before
     support("air-gapped site", "Debian 13", "amd64", "ran here", "a chart from the mirror, by k3s's Helm job")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from doctor_faults import FAULTS, Fault
-from own_hosts import ROOT, playbook
+from own_hosts import ROOT
+from sandboxes import Sandbox, up
 from support_record import Support
 
-from skerry import paths
 from skerry.doctor.collect import collect, diagnose
 from skerry.doctor.facts import Facts
 from skerry.doctor.findings import Finding
@@ -26,16 +24,8 @@ from skerry.targets import inventory as inventories
 
 pytestmark = [pytest.mark.hosts, pytest.mark.k3s, pytest.mark.timeout(300)]
 
-NAME, PREFIX = "skerry-doctor", "10.213.88"
+SANDBOX = Sandbox("skerry-doctor", "10.213.88")
 HOSTS = {"server": ("11", "2G"), "agent": ("12", "1G")}
-
-
-def on(host: str, script: str, check: bool = True) -> str:
-    """Run a shell script as root on a host; what it printed."""
-    command = ["docker", "exec", "-i", f"{NAME}-{host}", "sh", "-e"]
-    done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=180, check=False)
-    assert not check or done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
-    return done.stdout
 
 
 class Ward:
@@ -73,59 +63,36 @@ class Ward:
     def well(self) -> None:
         """Wait until the doctor finds nothing and both nodes are Ready."""
         self.until(120, None)
-        on("server", "k3s kubectl wait --for=condition=Ready node --all --timeout=60s")
+        SANDBOX.on("server", "k3s kubectl wait --for=condition=Ready node --all --timeout=60s")
 
 
 def inventory(folder: Path) -> Path:
     """The inventory of the two hosts."""
-    keys = paths.state() / "sandbox" / NAME
-    known = f"-o UserKnownHostsFile={keys / 'known_hosts'} -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
-    common = {
-        "sandbox_name": NAME,
-        "sandbox_subnet": f"{PREFIX}.0/24",
-        "sandbox_keys": str(keys),
-        "ansible_ssh_private_key_file": str(keys / "id_ed25519"),
-        "ansible_ssh_common_args": known,
-        "k3s_kubeconfig_dir": str(folder / "kube"),
-        "k3s_flannel_backend": "host-gw",
-        **k3s_source.variables("amd64"),
-    }
     hosts = {
         host: {
-            "ansible_host": f"{PREFIX}.{last}",
+            "ansible_host": SANDBOX.address(last),
             "sandbox_memory": memory,
             "sandbox_cpus": 2,
             "k3s_cluster_name": "doctor",
         }
         for host, (last, memory) in HOSTS.items()
     }
-    groups: dict[str, Any] = {"skerry_sandbox": {"hosts": hosts, "vars": common}}
-    for group, host in (
-        ("skerry_servers", "server"),
-        ("skerry_cloud", "server"),
-        ("skerry_agents", "agent"),
-        ("skerry_edge", "agent"),
-    ):
-        groups[group] = {"hosts": {host: None}}
-    (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
-    (folder / "group_vars").symlink_to(ROOT / "inventories" / "sandbox" / "group_vars")
-    return folder
+    groups = {
+        "skerry_servers": ["server"], "skerry_cloud": ["server"], "skerry_agents": ["agent"], "skerry_edge": ["agent"]
+    }  # fmt: skip
+    cluster = {"k3s_kubeconfig_dir": str(folder / "kube"), "k3s_flannel_backend": "host-gw"}
+    return SANDBOX.inventory(folder, hosts, groups, **cluster, **k3s_source.variables("amd64"))
 
 
 @pytest.fixture(scope="module")
 def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
     """The cluster, well. SKERRY_KEEP_HOSTS=1 leaves it up."""
     folder = inventory(tmp_path_factory.mktemp("doctor"))
-    k3s_source.provide("amd64")
-    playbook("sandbox_up.yml", folder)
-    # The role host_tuning's part; the setting has no namespace, all hosts share the machine's.
-    on("server", "echo 8192 > /proc/sys/fs/inotify/max_user_instances")
-    playbook("cluster.yml", folder)
-    found = Ward(folder)
-    found.well()
-    yield found
-    if not os.environ.get("SKERRY_KEEP_HOSTS"):
-        playbook("sandbox_down.yml", folder)
+    with up(folder):
+        SANDBOX.cluster(folder, "server")
+        found = Ward(folder)
+        found.well()
+        yield found
 
 
 def skerry(*words: str) -> subprocess.CompletedProcess[str]:
@@ -161,12 +128,12 @@ def test_a_fault_is_named_first(fault: Fault, ward: Ward) -> None:
 
     def run(script: str) -> None:
         if fault.on == "controller":
-            subprocess.run(script.format(host=f"{NAME}-{fault.where}"), shell=True, check=True, timeout=60)
+            subprocess.run(script.format(host=f"{SANDBOX.name}-{fault.where}"), shell=True, check=True, timeout=60)
         elif script:
-            on(fault.on, script)
+            SANDBOX.on(fault.on, script)
 
     if fault.objects:
-        on("server", f"k3s kubectl apply -f - >/dev/null <<'END'\n{fault.objects}\nEND")
+        SANDBOX.on("server", f"k3s kubectl apply -f - >/dev/null <<'END'\n{fault.objects}\nEND")
     try:
         run(fault.breaks)
         found = ward.until(fault.seconds, (fault.code, fault.where))
@@ -176,7 +143,7 @@ def test_a_fault_is_named_first(fault: Fault, ward: Ward) -> None:
     finally:
         run(fault.mends)
         if fault.objects:
-            on(
+            SANDBOX.on(
                 "server",
                 f"k3s kubectl delete --force --grace-period=0 -f - >/dev/null 2>&1 <<'END'\n{fault.objects}\nEND",
             )

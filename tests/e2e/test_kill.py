@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from own_hosts import ROOT, OwnHosts, playbook
+from own_hosts import ROOT, OwnHosts
+from sandboxes import playbook
 
 pytestmark = pytest.mark.hosts
 

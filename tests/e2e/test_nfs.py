@@ -5,8 +5,6 @@ libnfs's tools are the clients, on two hosts. Then the role's part for nodes, an
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,15 +12,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from own_hosts import HOSTS, PREFIX, OwnHosts
+from own_hosts import HOSTS, SANDBOX, OwnHosts
+from playbooks import play as run
 from support_record import Support
-
-from skerry import paths
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(600)]
 
 EXPORTS = "/var/lib/skerry-nfs"
-SERVER = f"{PREFIX}.{HOSTS['good'][0]}"
+SERVER = SANDBOX.address(HOSTS["good"][0])
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0"
 #: As the provisioner writes it with `device-based-fsids=false`. The grace period is short, and the server goes on where
 #: CAP_SYS_RESOURCE is missing (the chart gives it).
@@ -147,16 +144,9 @@ def play(own_hosts: OwnHosts, folder: Path) -> dict[str, dict[str, int]]:
     book = folder / "nodes.yml"
     book.write_text(yaml.safe_dump([{"name": "Nodes", "hosts": "good:bad", "gather_facts": False, "become": True,
                                      "tasks": [task, shown]}]))  # fmt: skip
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(paths.root() / "ansible.cfg"), "ANSIBLE_CACHE_PLUGIN": "memory",
-                   "ANSIBLE_ROLES_PATH": str(paths.root() / "roles"),
-                   "ANSIBLE_COLLECTIONS_PATH": str(paths.root() / "collections")}  # fmt: skip
-    done = subprocess.run(["ansible-playbook", "-i", str(inventory), str(book)], env=environment, capture_output=True,
-                          text=True, check=False, timeout=300)  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    recap = [line.split() for line in done.stdout.splitlines() if ": ok=" in line.replace("   ", "")]
-    return {
-        words[0]: {key: int(value) for key, _, value in (word.partition("=") for word in words[2:])} for words in recap
-    }
+    done = run(book, inventory, timeout=300)
+    assert done.code == 0, done.output[-4000:]
+    return done.recaps()
 
 
 def test_nodes_get_what_mounts(own_hosts: OwnHosts, tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playbooks import Played
 from support_record import Support
 
 from skerry import paths
@@ -36,8 +36,7 @@ def site(inventory: Path, folder: Path, *words: str) -> dict[str, dict[str, int]
     command = [program, str(ROOT / "site.yml"), "-i", str(inventory), *variables, *words]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    lines = re.findall(r"^(\S+)\s+: (ok=.*)$", done.stdout, re.MULTILINE)
-    return {host: {k: int(v) for k, v in (word.split("=") for word in counts.split())} for host, counts in lines}
+    return Played(done.returncode, done.stdout).recaps()
 
 
 def skerry(*words: str) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_hosts import NAME, PREFIX, ROOT, OwnHosts, Told, playbook
+from own_hosts import ROOT, SANDBOX, OwnHosts, Told
+from sandboxes import playbook
 
 from skerry import paths
 
@@ -76,13 +77,13 @@ def _unused_port(folder: Path) -> dict[str, Any]:
 
 def _wrong_key(folder: Path) -> dict[str, Any]:
     _keypair(folder / "wrong")
-    known = paths.state() / "sandbox" / NAME / "known_hosts"
+    known = SANDBOX.keys / "known_hosts"
     return {"ansible_ssh_private_key_file": str(folder / "wrong"), "ansible_ssh_common_args": _fresh_ssh(known)}
 
 
 def _changed_host_key(folder: Path) -> dict[str, Any]:
     known = folder / "known_hosts"
-    known.write_text(f"{PREFIX}.12 {_keypair(folder / 'other')}")
+    known.write_text(f"{SANDBOX.address('12')} {_keypair(folder / 'other')}")
     return {"ansible_ssh_common_args": _fresh_ssh(known)}
 
 
