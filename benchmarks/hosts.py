@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent  # commands of the environment that runs the script
 sys.path.insert(0, str(ROOT / "tools"))
 k3s_source: Any = importlib.import_module("skerry.sandbox.k3s_source")
+paths: Any = importlib.import_module("skerry.paths")
 
 
 def write_inventory(name: str, subnet: str, edges: int, variables: dict[str, Any] | None = None) -> Path:
@@ -32,8 +33,6 @@ def write_inventory(name: str, subnet: str, edges: int, variables: dict[str, Any
         edges: number of hosts of 512 MB and one core.
         variables: for all hosts, over the defaults.
     """
-    folder = ROOT / ".skerry" / "benchmarks" / "inventories" / name
-    folder.mkdir(parents=True, exist_ok=True)
     prefix = subnet.rsplit(".", 1)[0]
     hosts: dict[str, dict[str, Any]] = {
         "cloud-1": {
@@ -59,6 +58,24 @@ def write_inventory(name: str, subnet: str, edges: int, variables: dict[str, Any
             "vars": {"sandbox_name": name, "sandbox_subnet": subnet, **k3s, **(variables or {})},
         },
     }
+    return _written(name, groups)
+
+
+def write_edges(name: str, subnet: str, count: int, zones: int = 1) -> Path:
+    """An inventory of ``count`` plain edge hosts (no k3s, 512 MB, one core) in so many zones."""
+    prefix = subnet.rsplit(".", 1)[0]
+    hosts = {f"edge-{number}": {"ansible_host": f"{prefix}.{20 + number}", "skerry_zone": f"zone-{number % zones}",
+                                "sandbox_image": "debian12"} for number in range(1, count + 1)}  # fmt: skip
+    variables = {"sandbox_name": name, "sandbox_subnet": subnet, "skerry_mirror": str(paths.mirror())}
+    groups: dict[str, Any] = {"skerry_edge": {"hosts": {host: {} for host in hosts}},
+                              "skerry_sandbox": {"hosts": hosts, "vars": variables}}  # fmt: skip
+    return _written(name, groups)
+
+
+def _written(name: str, groups: dict[str, Any]) -> Path:
+    """The folder of an inventory with these groups, and what every sandbox shares."""
+    folder = ROOT / ".skerry" / "benchmarks" / "inventories" / name
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
     for shared in ("group_vars", "zzz_login.yml"):
         link = folder / shared
