@@ -294,6 +294,16 @@ def test_a_person_s_kubelet_arguments_win(run: Make) -> None:
     ]
 
 
+@pytest.mark.parametrize(("memory", "reserve"), [(256, 24), (512, 25), (1024, 51), (4096, 100)])
+def test_the_kubelet_keeps_a_twentieth_of_memory(
+    run: Make, monkeypatch: pytest.MonkeyPatch, memory: int, reserve: int
+) -> None:
+    monkeypatch.setattr(host, "memory_mb", lambda: memory)
+    run()
+    [said] = [arg for arg in config()["kubelet-arg"] if arg.startswith("eviction-hard")]
+    assert said == f"eviction-hard=memory.available<{reserve}Mi,nodefs.available<5%,imagefs.available<5%"
+
+
 def test_containerd_gets_a_template_before_and_a_drop_in_from_1_36_on(run: Make) -> None:
     run(version="v1.35.0+k3s3")
     assert Path(k3s_node.TEMPLATE_FILE).read_text().endswith('{{ template "base" . }}\n')

@@ -242,7 +242,8 @@ class Node:
         args = list(self.params["kubelet_args"])
         given = {arg.split("=", 1)[0] for arg in args}
         if self.params["eviction_hard"] and "eviction-hard" not in given:
-            reserve = 50 if host.memory_mb() <= 1024 else 100
+            # The kubelet counts cached pages that are read often as used: a small host has little that it calls free.
+            reserve = min(100, max(24, host.memory_mb() // 20))
             automatic = f"memory.available<{reserve}Mi,{DISK_EVICTION}"
             wanted = self.params["eviction_hard"]
             args.append("eviction-hard=" + (automatic if wanted == "auto" else wanted))
