@@ -245,6 +245,21 @@ class _Run:
             time.sleep(0.2)
         return False
 
+    def _evicted(self) -> bool:
+        """Whether the kubelet took the pod away because the node ran short of memory.
+
+        Raises:
+            ProbeError: RUN_024 when it was short of something else.
+        """
+        path = f"/api/v1/namespaces/{self.slot.namespace}/pods/{self.name}"
+        status = self.slot.kube.request("GET", path, "read the pod").get("status", {})
+        if status.get("reason") != "Evicted":
+            return False
+        said = str(status.get("message", ""))
+        if "resource: memory" not in said:
+            raise ProbeError("RUN_024", f"the kubelet evicted the pod: {said[:300]}", "make room on the node")
+        return True
+
     def _account(self) -> None:
         result, times = self.result, self.times
         go = result.started_ns
@@ -259,6 +274,8 @@ class _Run:
             "exit": max(0, end - max(first, start)) / 1e9,
         }
         if result.limit is None and self.status == _KILLED and self._out_of_memory():
+            result.limit = "memory"
+        if result.limit is None and self._evicted():
             result.limit = "memory"
         if result.limit is None:
             result.exit_code = self.status
