@@ -22,6 +22,8 @@ from skerry.errors import Exit, SkerryError
 from skerry.workloads import inputs, manifest
 
 INVENTORY = "inventories/sandbox"
+#: What the demo measures: the shortest program and the one that is deployed afterwards. All are `skerry bench`'s.
+PROGRAMS = ("hello", "sensors")
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,13 @@ def steps(samples: int | None) -> list[Step]:
     """The tour; ``samples`` for each combination of host, rung and program (None: the benchmark's default)."""
     again = "run ./skerry demo again: what is done already is kept"
     count = () if samples is None else ("--samples", str(samples))
+    programs = tuple(word for name in PROGRAMS for word in ("--workload", name))
     return [
         Step("Make three hosts on this machine", ("sandbox", "up"), again),
         Step("Provision them over SSH", ("provision", "-i", INVENTORY), f"mend what is named above, then {again}"),
         Step(
             "Measure real programs on every rung",
-            ("bench", "-i", INVENTORY, "--minutes", "2", "--memory-samples", "1", "--warmups", "1", *count),
+            ("bench", "-i", INVENTORY, *programs, "--minutes", "2", "--memory-samples", "1", "--warmups", "1", *count),
             "`skerry report` shows what was measured until then",
             goes_on=(0, 1),
         ),
@@ -118,7 +121,7 @@ def steps(samples: int | None) -> list[Step]:
 def deployment(readings: Path) -> list[Step]:
     """The last part of the tour: the program stays on the hosts, and says what it did."""
     again = "run it again by itself; `skerry ps -i INVENTORY` shows what there is"
-    words = ("deploy", "workloads/sensors/deploy.yaml", "-i", INVENTORY, "-V", f"READINGS={readings}")
+    words = ("deploy", "workloads/sensors/deploy.yaml", "-i", INVENTORY, "-V", f"READINGS={readings}", "--wait", "60")
     return [
         Step("Deploy a program to the edge hosts", words, again, goes_on=(0, 1)),
         Step("See how it does", ("ps", "-i", INVENTORY), again, goes_on=(0, 1)),

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from skerry.cli.options import AsJson, HostTimeout, Inventory, On
+from skerry.errors import Exit
+
+if TYPE_CHECKING:
+    from skerry.deploy.verbs import Overview
 
 app = typer.Typer(add_completion=False)
 
@@ -27,7 +31,8 @@ def deploy(
     diff: Annotated[bool, typer.Option("--diff", help="Show every key that changes.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Remove what the file no longer names.")] = False,
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS",
-                                        help="Try again until then what is not reached or not healthy.")] = 0,
+                                        help="Try again until then what is not reached or not healthy, and stay "
+                                             "until jobs have run.")] = 0,
     owner: Annotated[str, typer.Option(help="Whose workloads these are; by default the file's name.")] = "",
     host_timeout: HostTimeout = 20,
     as_json: AsJson = False,
@@ -35,7 +40,7 @@ def deploy(
     """Bring the workloads of a file to the hosts that they are for. The second time nothing changes."""
     from rich.console import Console
 
-    from skerry.deploy import show
+    from skerry.deploy import show, verbs
     from skerry.deploy.load import read, variables_of
     from skerry.deploy.rollout import Rollout
     from skerry.targets import inventory as inventories
@@ -56,4 +61,22 @@ def deploy(
             show.line({"host": name, "fault": fault.as_dict()})
     else:
         show.report(Console(), found, diff, time.monotonic() - began)
+    jobs = [one.name for one in submitted if one.workload.kind == "job"]
+    if jobs and wait and not dry_run and not found.failed:
+        ended = verbs.until_ended(targets, inventory, jobs, began + wait, host_timeout)
+        return _runs(ended, as_json) or found.exit_code
     return found.exit_code
+
+
+def _runs(found: Overview, as_json: bool) -> Exit:
+    """Tell how jobs ended; whether all ended well."""
+    from rich.console import Console
+
+    from skerry.deploy import show
+
+    if as_json:
+        for row in found.rows:
+            show.line({"host": row["host"], "name": row["name"], "state": row["state"], "last": row.get("last")})
+    else:
+        show.workloads(Console(), found.rows, {host: fault.cause for host, fault in found.faults.items()})
+    return Exit.OK if all(row["state"] in ("done", "unknown") for row in found.rows) else Exit.FAILED

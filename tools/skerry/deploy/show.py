@@ -105,26 +105,38 @@ def revision(row: Mapping[str, Any]) -> str:
     return f"r{row['number']} {row['revision'][:8]}" if "revision" in row else ""
 
 
-def table(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """The table of ``skerry ps``."""
+#: Columns of `skerry ps`: title, and whether a narrow terminal does without it.
+_COLUMNS = (("workload", False), ("host", False), ("kind", True), ("rung", False), ("runtime", True), ("state", False),
+            ("for", False), ("restarts", False), ("memory", False), ("last run", False), ("revision", True))
+_RIGHT = ("for", "restarts", "memory")
+#: Characters below which a terminal counts as narrow.
+_WIDE = 110
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, Text]:
+    said = {"workload": row["name"], "host": row["host"]}
+    if row["state"] != "unknown":
+        said |= {"kind": row["kind"], "rung": row["rung"], "runtime": row["runtime"], "for": _age(row["for_seconds"]),
+                 "restarts": str(row["restarts"] or ""), "last run": ended(row["last"]), "revision": revision(row),
+                 "memory": shown(row["memory_bytes"]) if row["memory_bytes"] else ""}
+    return {title: Text(text) for title, text in said.items()} | {"state": word(row["state"])}
+
+
+def table(rows: Iterable[Mapping[str, Any]], width: int) -> Table:
+    """The table of ``skerry ps`` for a terminal of so many characters; columns without any value are left out."""
+    every = [_cells(row) for row in rows]
     found = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("workload", "host", "kind", "rung", "runtime", "state"):
-        found.add_column(title)
-    for title in ("for", "restarts", "memory"):
-        found.add_column(title, justify="right")
-    for title in ("last run", "revision"):
-        found.add_column(title)
-    for row in rows:
-        unknown = row["state"] == "unknown"
-        found.add_row(row["name"], row["host"], *(("", "", "", word("unknown"), "", "", "", "", "") if unknown else (
-            row["kind"], row["rung"], row["runtime"], word(row["state"]), _age(row["for_seconds"]),
-            str(row["restarts"] or ""), shown(row["memory_bytes"]) if row["memory_bytes"] else "", ended(row["last"]),
-            revision(row))))
+    titles = [title for title, spare in _COLUMNS if not (spare and width < _WIDE)
+              and (title == "state" or any(title in cells and cells[title].plain for cells in every))]
+    for title in titles:
+        found.add_column(title, justify="right" if title in _RIGHT else "left")
+    for cells in every:
+        found.add_row(*(cells.get(title, "") for title in titles))
     return found
 
 
 def workloads(console: Console, rows: Iterable[Mapping[str, Any]], faults: Mapping[str, str]) -> None:
     """What ``skerry ps`` prints: the table, then hosts that were not reached."""
-    console.print(table(rows))
+    console.print(table(rows, console.width))
     for host, cause in sorted(faults.items()):
         console.print(Text(f"  {host} was not reached: {cause}", style="magenta"), soft_wrap=True)

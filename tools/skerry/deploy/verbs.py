@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +51,23 @@ def overview(targets: Sequence[Target], inventory: Sequence[str], names: Sequenc
         found.rows = [row for row in found.rows if row["name"] in names]
     found.rows.sort(key=lambda row: row["name"])
     return found
+
+
+def until_ended(targets: Sequence[Target], inventory: Sequence[str], names: Sequence[str], deadline: float,
+                seconds: float = SECONDS) -> Overview:
+    """What `overview` says of jobs once their runs have ended, or at ``deadline`` (of `time.monotonic`)."""
+    while True:
+        found = overview(targets, inventory, names, seconds)
+        if all(run_ended(row) for row in found.rows) or time.monotonic() > deadline:
+            return found
+        time.sleep(1)
+
+
+def run_ended(row: Mapping[str, Any]) -> bool:
+    """Whether a job of `overview` has run; what cannot be asked is not waited for."""
+    if row["state"] == "unknown":
+        return True
+    return row["last"] is not None and row["state"] not in ("starting", "running", "restarting")
 
 
 @dataclass

@@ -202,5 +202,5 @@ def follow(targets: Sequence[Target], picture: Picture, seconds: float, as_json:
                 first = host not in picture.rows
                 events = list(picture.take(host, answer))
                 last.extend(words(event) for event in events if not (first and event.what == "new"))
-                live.update(Group(show.table(picture.all()), Text(), *last), refresh=True)
+                live.update(Group(show.table(picture.all(), console.width), Text(), *last), refresh=True)
     return Exit.OK
