@@ -34,6 +34,8 @@ from skerry_host import relay
 relay.main(sys.argv[2:])
 """
 BIG = bytes(range(256)) * 40_000
+#: What each server says.
+TEXTS: dict[socketserver.BaseServer, str] = {}
 
 
 class Answering(BaseHTTPRequestHandler):
@@ -44,7 +46,7 @@ class Answering(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/wait":
             time.sleep(0.5)
-        body = getattr(self.server, "text").encode()  # noqa: B009 - told to the server after it was made
+        body = TEXTS[self.server].encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body) * (2 if self.path == "/cut" else 1)))
         self.end_headers()
@@ -62,7 +64,7 @@ class Echo(socketserver.BaseRequestHandler):
     """Sends back what comes, after its server's name."""
 
     def handle(self) -> None:
-        self.request.sendall(getattr(self.server, "text").encode())  # noqa: B009
+        self.request.sendall(TEXTS[self.server].encode())
         while data := self.request.recv(65536):
             self.request.sendall(data)
 
@@ -93,7 +95,7 @@ class Behind:
         """Start one; where it listens."""
         found = []
         for server in (QuietHttp(("127.0.0.1", http_port), Answering), Quiet(("127.0.0.1", 0), Echo)):
-            server.text = text  # type: ignore[union-attr]
+            TEXTS[server] = text
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
             self.servers.append(server)
             found.append(("127.0.0.1", int(server.server_address[1])))

@@ -13,12 +13,12 @@ from .faults import HostError
 # What stays in memory beside a workload loads no more than it needs: each word imports its own part.
 
 
-def _revision(name: str, revision: str) -> dict[str, Any]:
+def _revision(name: str, revision: str, slot: str = "") -> dict[str, Any]:
     number = records.find(name, revision)
     desired = records.read(name, number) if number is not None else None
     if desired is None:
         raise HostError("HOST_025", f"{name} has no revision {revision} here", "deploy it again")
-    return desired
+    return {**desired, "slot": slot} if slot else desired
 
 
 def main(words: list[str]) -> int:
@@ -32,11 +32,11 @@ def main(words: list[str]) -> int:
         elif words[:1] == ["verify"]:
             from . import processes
 
-            processes.verify(_revision(words[1], words[2]))
+            processes.verify(_revision(*words[1:]))
         elif words[:1] == ["ended"]:
             from . import ended, rungs
 
-            desired = _revision(words[1], words[2])
+            desired = _revision(*words[1:])
             try:
                 ended.note(desired)
             finally:
@@ -44,7 +44,15 @@ def main(words: list[str]) -> int:
         elif words[:1] == ["container"]:
             from . import containers
 
-            containers.run(_revision(words[1], words[2]))
+            containers.run(_revision(*words[1:]))
+        elif words[:1] == ["point"]:
+            from . import handover
+
+            handover.point(_revision(*words[1:]))
+        elif words[:1] == ["relay"]:
+            from . import relay
+
+            relay.main(words[1:])
         elif words[:1] == ["clear"]:
             from . import apply
 
@@ -54,7 +62,8 @@ def main(words: list[str]) -> int:
 
             counting.run(words[2:], json.loads(words[1]))
         else:
-            sys.stderr.write("the controller and units call it: serve, verify, ended, exec, container, clear\n")
+            sys.stderr.write("the controller and units call it: serve, verify, ended, exec, container, point, relay, "
+                             "clear\n")
             return 2
     except HostError as error:
         sys.stderr.write(f"{error.code} {error.cause}\n  remedy: {error.remedy}\n")

@@ -7,7 +7,7 @@ import base64
 import shutil
 from typing import Any
 
-from . import images, places, processes, records, store, systemd, units
+from . import handover, images, places, ports, processes, records, store, systemd, units
 from .faults import HostError
 
 Desired = dict[str, Any]
@@ -41,7 +41,7 @@ def plan(wanted: list[Desired], owner: str, names: list[str], prune: bool) -> li
     for other hosts, and with ``prune`` those that were not submitted at all; nobody else's are touched.
     """
     found = []
-    shown = systemd.show(unit for unit in map(units.wanted, wanted) if unit)
+    shown = systemd.show(unit for desired in wanted for unit in units.active(desired))
     for desired in wanted:
         old = records.current(desired["name"])
         if old is not None and old["owner"] != desired["owner"]:
@@ -74,6 +74,12 @@ def _check(desired: Desired) -> None:
     if desired["module"]["form"] == "image":
         images.id_of(desired["module"]["name"])
     units.files(desired)
+    for name in records.names():
+        taken = {one["port"] for one in ports.of(records.current(name) or {}) if name != desired["name"]}
+        for one in ports.of(desired):
+            if one["port"] in taken:
+                raise HostError("HOST_064", f"{desired['name']}: port {one['port']} is {name}'s on this host",
+                                f"choose another port, or undeploy {name} first")  # fmt: skip
 
 
 def apply(
@@ -132,7 +138,7 @@ def _bring_up(desired: Desired, number: int, planned: Outcome) -> Outcome:
         return outcome(name, "failed", error=error.as_dict(), kept=old is not None)
     processes.enable(desired)
     records.enforce(name, number)
-    processes.take_away(former)
+    processes.retire(desired, former)
     processes.tidy(name)
     more = {"changes": planned["changes"]} if "changes" in planned else {}
     return outcome(name, done, **more)
@@ -141,9 +147,7 @@ def _bring_up(desired: Desired, number: int, planned: Outcome) -> Outcome:
 def _start(desired: Desired, action: str) -> None:
     kind, unit = desired["kind"], units.service(desired)
     if kind == "service":
-        systemd.call("reset-failed", unit, check=False)
-        systemd.call("start" if action != "repair" else "restart", unit, check=False)  # its own end says more
-        processes.wait_ready(desired)
+        processes.start(desired, action == "repair")
     elif kind == "schedule":
         systemd.call("restart", units.timer(desired))
     elif action != "repair":
@@ -169,6 +173,7 @@ def _step_back(desired: Desired, old: Desired | None, number: int) -> None:
 
 def remove(name: str) -> Outcome:
     """Take a workload away, with its units, secrets and files; directories of the host stay."""
+    handover.close(processes.ours(name), (records.current(name) or {}).get("drain") or 0.0)
     processes.take_away(processes.ours(name))
     records.forget(name)
     return outcome(name, "removed")

@@ -6,7 +6,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from . import places, store
+from . import places, ports, store
 from .faults import HostError
 
 #: Expanded by systemd in ExecStart: where LoadCredential= puts files.
@@ -59,6 +59,19 @@ def _directories(desired: Desired) -> list[tuple[str, str]]:
     return pairs + [(CREDENTIALS, guest) for guest in mounts]
 
 
+def _wasmtime(desired: Desired) -> list[str]:
+    """wasmtime's command and its options. Its user has no home for a cache. With ports and no network, all that there
+    is of a network is what it shares with its relay."""
+    if desired["module"]["form"] == "http":
+        address = f"127.0.0.1:{ports.inner(desired, ports.SLOT)[0]}"
+        argv = ["serve", "-C", "cache=n", "--addr", address, "--no-logging-prefix", "-S", "cli"]
+    else:
+        argv = ["run", "-C", "cache=n", "--argv0", module_name(desired)]
+    names = ",allow-ip-name-lookup" if desired["network"] else ""
+    opens = desired["network"] or (ports.of(desired) and desired["module"]["form"] != "http")
+    return [*argv, "-S", f"inherit-network,tcp,udp{names}"] if opens else argv
+
+
 def command(desired: Desired) -> list[str]:
     """The runtime's argument vector.
 
@@ -69,8 +82,7 @@ def command(desired: Desired) -> list[str]:
     hidden = [one["name"] for one in desired["secrets"] if not one["mount"]]
     argv = [str(runtime["command"])]
     if runtime["name"] == "wasmtime":
-        argv += ["run", "-C", "cache=n", "--argv0", module_name(desired)]  # its user has no home for a cache
-        argv += ["-S", "inherit-network,allow-ip-name-lookup,tcp,udp"] if desired["network"] else []
+        argv += _wasmtime(desired)
         for host, guest in _directories(desired):
             argv += ["--dir", f"{host}::{guest}"]
         for name in hidden:
@@ -85,6 +97,6 @@ def command(desired: Desired) -> list[str]:
         argv += ["--force-interpreter"]
         for host, guest in _directories(desired):
             argv += ["--dir", f"{guest}:{host}"]
-    for name, value in sorted(desired["env"].items()):
+    for name, value in sorted({**desired["env"], **ports.environment(desired)}.items()):
         argv += ["--env", f"{name}={value}"]
     return [*argv, "--", str(module), *desired["args"]]

@@ -15,7 +15,7 @@ import tarfile
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import argv, docker_api, images, places, store, units
+from . import argv, counting, docker_api, images, places, store, units
 from .faults import HostError
 
 Desired = dict[str, Any]
@@ -27,15 +27,15 @@ _FIRST_USER, _USERS = 1879048192, 1 << 27
 #: Where containers are that have ports but may open no connections.
 INSIDE = "skerry-inside"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
-#: What the unit's own process is kept from: all that it does is to speak to Docker.
+#: What the unit's own process is kept from: all that it does is to speak to Docker, and to look at what the container
+#: has open and has written.
 SANDBOX = """\
 NoNewPrivileges=yes
-CapabilityBoundingSet=
-PrivateTmp=yes
+CapabilityBoundingSet=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH
 PrivateDevices=yes
 PrivateNetwork=yes
 ProtectSystem=strict
-ProtectHome=yes
+ProtectHome=read-only
 ProtectClock=yes
 ProtectHostname=yes
 ProtectControlGroups=yes
@@ -80,7 +80,7 @@ def user(desired: Desired) -> int:
 def lines(desired: Desired) -> list[str]:
     """See `rungs.Rung`."""
     found = ["Type=notify", "NotifyAccess=main"]
-    found.append(f"ExecStart={places.COMMAND} container {desired['name']} {desired['revision']}")
+    found.append(f"ExecStart={places.COMMAND} container {units.hook(desired)}")
     if desired["limits"]["time"] is not None:
         found.append(f"RuntimeMaxSec={desired['limits']['time']:g}")
     if any(not one["mount"] for one in desired["secrets"]):
@@ -220,8 +220,8 @@ def run(desired: Desired) -> NoReturn:
     from .supervise import Run
 
     stdin = str(store.path(desired["stdin"])) if desired["stdin"] is not None else None
-    output = None if desired["kind"] == "service" else desired["limits"]["output"]
-    Run(name(desired), body(desired), stdin, output, polite=is_image(desired)).go()
+    watch = counting.Watch(units.watched(desired)) if units.counted(desired) else None
+    Run(name(desired), body(desired), stdin, watch, polite=is_image(desired)).go()
 
 
 def take_down(desired: Desired) -> None:

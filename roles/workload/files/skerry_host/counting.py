@@ -113,7 +113,7 @@ class Watch:
         return "disk"
 
 
-def _end(limit: str, why: str) -> NoReturn:
+def end(limit: str, why: str) -> NoReturn:
     """End this process in the way that says which limit it was."""
     sys.stderr.write(f"skerry: limits.{limit} ended it: {why}\n")
     sys.stderr.flush()
@@ -139,7 +139,7 @@ def run(argv: list[str], limits: dict[str, Any]) -> NoReturn:
     """
     watch = Watch(limits)
     if limit := watch.before():
-        _end(limit, watch.said)
+        end(limit, watch.said)
     pipe = subprocess.PIPE if limits["output"] is not None else None
     child = subprocess.Popen(argv, stdin=0, stdout=pipe, stderr=pipe)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -148,7 +148,7 @@ def run(argv: list[str], limits: dict[str, Any]) -> NoReturn:
     if limit is not None:
         child.kill()
         child.wait()
-        _end(limit, watch.said)
+        end(limit, watch.said)
     _as_it_did(child.wait())
 
 

@@ -11,7 +11,6 @@ import re
 import socket
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from . import places, ports, rungs, systemd
@@ -78,6 +77,22 @@ def endpoints(desired: Desired) -> list[tuple[str, int]]:
     return [(address, one["port"]) for one in ports.of(desired)]
 
 
+def place(desired: Desired, port: int) -> tuple[str, int]:
+    """Where an instance listens for one of its ports, or for another one that it opens itself."""
+    mine = dict(zip((one["port"] for one in ports.of(desired)), endpoints(desired)))
+    return mine.get(port) or (rungs.of(desired).address(desired), port)
+
+
+@contextlib.contextmanager
+def reached(desired: Desired, unit: dict[str, str]) -> Iterator[None]:
+    """Where sockets reach an instance; ``unit``: what systemd says of it. Raises OSError when it has ended."""
+    if ports.of(desired) and ports.apart(desired):
+        with network_of(int(unit["MainPID"])):
+            yield
+    else:
+        yield
+
+
 @contextlib.contextmanager
 def network_of(pid: int) -> Iterator[None]:
     """Within the network namespace of a process: sockets that are made in the block belong there."""
@@ -108,6 +123,10 @@ def instances(name: str) -> list[str]:
     return [word for line in said.splitlines() for word in line.split()[:1] if pattern.fullmatch(word)]
 
 
+def _slot(unit: str) -> str:
+    return unit[-len("1.service")]
+
+
 def _free(port: int) -> bool:
     with socket.socket() as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -120,7 +139,7 @@ def _free(port: int) -> bool:
 
 def another(desired: Desired) -> Desired:
     """The workload with a slot that none of its instances has. Raises HostError (HOST_063)."""
-    there = {unit[-len("1.service")] for unit in instances(desired["name"])} | {ports.slot(desired)}
+    there = {_slot(unit) for unit in instances(desired["name"])} | {ports.slot(desired)}
     for slot in ports.SLOTS:
         shared = desired["rung"] == "process" and not ports.apart(desired)
         if slot not in there and not (shared and not all(map(_free, map(int, ports.inner(desired, slot))))):
@@ -135,6 +154,13 @@ def switch(desired: Desired) -> None:
     target = {"slot": ports.slot(desired), "to": endpoints(desired)}
     places.write(ports.target(relay), json.dumps(target))
     ask(relay, {"op": "switch", **target})
+
+
+def point(desired: Desired) -> None:
+    """After a start: an instance in force may have another address than before."""
+    known = json.loads(ports.target(ports.relay(desired)).read_text())
+    if known["slot"] == ports.slot(desired) and known["to"] != [list(one) for one in endpoints(desired)]:
+        switch(desired)
 
 
 def drain(relays: Iterable[str], keep: str, seconds: float) -> None:
@@ -171,8 +197,7 @@ def retire(desired: Desired, former: Iterable[str]) -> None:
     if ports.of(desired):
         mine = ports.slot(desired)
         drain([ports.relay(desired)], mine, seconds)
-        keep = Path(f"{desired['revision'][:8]}@{mine}.service").name
-        old = [unit for unit in instances(desired["name"]) if not unit.endswith(keep)]
+        old = [unit for unit in instances(desired["name"]) if _slot(unit) != mine]
         if old:
             systemd.call("stop", "--", *old, check=False)
             systemd.call("reset-failed", "--", *old, check=False)

@@ -14,14 +14,14 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-from . import argv, directories, places, records, rungs, store, systemd, units
+from . import argv, directories, handover, places, ports, records, rungs, store, systemd, units
 from .faults import HostError
 
 Desired = dict[str, Any]
 #: Seconds that a service without a readiness check must have run.
 SETTLED = 1.0
 _TICK = 0.1
-_WANTS = {".service": "multi-user.target.wants", ".timer": "timers.target.wants"}
+_WANTS = {".service": "multi-user.target.wants", ".timer": "timers.target.wants", ".socket": "sockets.target.wants"}
 
 
 def write_secrets(desired: Desired, values: dict[str, bytes]) -> None:
@@ -61,18 +61,27 @@ def write(desired: Desired) -> bool:
 
 
 def enable(desired: Desired) -> None:
-    """Let it start with the host."""
-    unit = units.wanted(desired)
-    if unit:
-        link = _link(unit)
+    """Let it start with the host, and no other instance of it."""
+    links = _links(desired)
+    for other in places.UNITS.glob(f"*.wants/skerry-{desired['name']}.*@*.service"):
+        if other not in links:
+            other.unlink()
+    for link, unit in links.items():
         link.parent.mkdir(exist_ok=True)
         if not link.is_symlink():
             link.symlink_to(f"../{unit}")
 
 
+def _links(desired: Desired) -> dict[Path, str]:
+    """What starts with the host -> its unit file."""
+    return {_link(unit): re.sub(r"@[0-9]\.", "@.", unit)
+            for unit in (units.wanted(desired), *ports.sockets(desired)) if unit}
+
+
 def ours(name: str) -> list[str]:
     """Units of a workload that are in place, those of former revisions included."""
-    pattern = re.compile(rf"skerry-{re.escape(name)}(\.[0-9a-f]{{8}})?\.(service|timer)")
+    parts = r"(\.[0-9a-f]{8}@?|\.relay\.[0-9a-f]{8}|\.port\.[0-9]+)?\.(service|timer|socket)"
+    pattern = re.compile(rf"skerry-{re.escape(name)}{parts}")
     there = [entry for entry in places.UNITS.glob(f"skerry-{name}.*") if pattern.fullmatch(entry.name)]
     return sorted(entry.name for entry in there if entry.read_text().startswith(places.MARK))
 
@@ -80,11 +89,13 @@ def ours(name: str) -> list[str]:
 def take_away(names: Iterable[str]) -> None:
     """Stop units and remove them; the caller reloads systemd."""
     gone = [name for name in names if (places.UNITS / name).exists()]
+    patterns = [name.replace("@.", "@*.") for name in gone]  # all instances
     if gone:
-        systemd.call("stop", "--", *gone, check=False)
-        systemd.call("reset-failed", "--", *gone, check=False)
-    for name in gone:
-        _link(name).unlink(missing_ok=True)
+        systemd.call("stop", "--", *patterns, check=False)
+        systemd.call("reset-failed", "--", *patterns, check=False)
+    for name, pattern in zip(gone, patterns):
+        for link in _link(name).parent.glob(pattern):
+            link.unlink()
         (places.UNITS / name).unlink()
 
 
@@ -94,10 +105,46 @@ def healthy(desired: Desired, shown: dict[str, dict[str, str]]) -> bool:
         path = places.UNITS / name
         if not path.exists() or path.read_text() != text:
             return False
-    wanted = units.wanted(desired)
-    if wanted and not (_link(wanted).is_symlink() and shown[wanted]["ActiveState"] == "active"):
+    if not all(link.is_symlink() for link in _links(desired)) or set(ours(desired["name"])) - set(units.files(desired)):
+        return False
+    if any(shown[unit]["ActiveState"] != "active" for unit in units.active(desired)):
+        return False
+    if ports.of(desired) and handover.instances(desired["name"]) != [units.service(desired)]:
         return False
     return not store.lacking(records.digests(desired))
+
+
+# -- services --------------------------------------------------------------------------------------------------------
+
+
+def start(desired: Desired, again: bool) -> None:
+    """Start a service and wait until it is ready; ``again``: even where it runs. With ports, another instance comes
+    beside the one in force, which goes with `retire`.
+
+    Raises:
+        HostError: HOST_011, HOST_012 (`wait_ready`), HOST_060 to HOST_063 (`handover`).
+    """
+    if ports.of(desired):
+        handover.prepare(desired)
+        desired = handover.another(desired)
+    unit = units.service(desired)
+    systemd.call("reset-failed", unit, check=False)
+    systemd.call("restart" if again else "start", unit, check=False)  # its own end says more
+    try:
+        wait_ready(desired)
+    except HostError:
+        if ports.of(desired):
+            systemd.call("stop", unit, check=False)
+        raise
+    if ports.of(desired):
+        handover.switch(desired)
+
+
+def retire(desired: Desired, former: Iterable[str]) -> None:
+    """Take away what was in force before; ``former``: units that the new revision has not."""
+    gone = list(former)
+    handover.retire(desired, gone)
+    take_away(gone)
 
 
 # -- readiness -------------------------------------------------------------------------------------------------------
@@ -111,24 +158,28 @@ def output_of(invocation: str, lines: int = 20) -> list[str]:
 
 
 def _answers(desired: Desired, unit: dict[str, str], since: float) -> bool:
-    readiness = desired["readiness"]
-    if readiness is None:
-        return time.monotonic() - since >= SETTLED
-    if "tcp" in readiness:
+    readiness = desired["readiness"] or {}
+    if "http" in readiness:
+        with handover.reached(desired, unit):
+            connection = HTTPConnection(*handover.place(desired, readiness["http"]["port"]), timeout=2)
+            try:
+                connection.request("GET", readiness["http"]["path"])
+                return connection.getresponse().status < 400
+            except (OSError, HTTPException):
+                return False
+            finally:
+                connection.close()
+    asked = [readiness["tcp"]] if "tcp" in readiness else [] if readiness else [p["port"] for p in ports.of(desired)]
+    if asked:
         try:
-            socket.create_connection((rungs.of(desired).address(desired), readiness["tcp"]), 1).close()
+            with handover.reached(desired, unit):
+                for port in asked:
+                    socket.create_connection(handover.place(desired, port), 1).close()
         except OSError:
             return False
         return True
-    if "http" in readiness:
-        connection = HTTPConnection(rungs.of(desired).address(desired), readiness["http"]["port"], timeout=2)
-        try:
-            connection.request("GET", readiness["http"]["path"])
-            return connection.getresponse().status < 400
-        except (OSError, HTTPException):
-            return False
-        finally:
-            connection.close()
+    if not readiness:
+        return time.monotonic() - since >= SETTLED
     pattern = re.compile(readiness["line"])
     return any(pattern.search(line) for line in output_of(unit["InvocationID"], 1000))
 

@@ -87,8 +87,10 @@ class Server:
             elif desired["kind"] != "service":
                 self.send({"result": apply.outcome(name, "not a service")})
             else:
-                systemd.call("restart", units.service(desired), check=False)
-                processes.wait_ready(desired)
+                with records.locked():
+                    processes.start(desired, again=True)
+                    processes.enable(desired)
+                    processes.retire(desired, [])
                 self.send({"result": apply.outcome(name, "restarted")})
 
     def do_run(self, message: Message) -> None:

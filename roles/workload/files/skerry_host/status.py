@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from . import places, processes, records, rungs, systemd, units
+from . import handover, places, ports, processes, records, rungs, systemd, units
 
 Desired = dict[str, Any]
 
@@ -49,7 +49,7 @@ def workloads() -> list[dict[str, Any]]:
     found = []
     there = [(name, records.current(name)) for name in records.names()]
     mine = [(name, desired) for name, desired in there if desired is not None]
-    asked = [unit for _, desired in mine for unit in units.files(desired)]
+    asked = [unit for _, desired in mine for unit in (units.service(desired), units.wanted(desired)) if unit]
     shown = systemd.show(asked)
     for name, desired in mine:
         unit, runs = shown.get(units.service(desired), {}), processes.runs(name)
@@ -59,6 +59,7 @@ def workloads() -> list[dict[str, Any]]:
         clock = shown.get(units.timer(desired), {}) if desired["kind"] == "schedule" else {}
         if clock and clock.get("ActiveState") != "active":
             state = "stopped"
+        held = [one["port"] for one in ports.of(desired)]
         found.append({
             "name": name, "owner": desired["owner"], "kind": kind, "rung": desired["rung"],
             "runtime": f"{desired['runtime']['name']} {desired['runtime']['version']}", "state": state,
@@ -69,5 +70,6 @@ def workloads() -> list[dict[str, Any]]:
             _seconds(unit.get("InactiveEnterTimestampMonotonic", "0")),
             "restarts": int(unit.get("NRestarts") or 0), "memory_bytes": memory,
             "next": clock.get("NextElapseUSecRealtime") or None, "last": runs[-1] if runs else None,
+            "ports": held, "connections": handover.connections(desired) if held else None,
         })  # fmt: skip
     return found

@@ -11,11 +11,9 @@ import time
 from typing import Any, NoReturn
 from urllib.parse import quote
 
-from . import docker_api
+from . import counting, docker_api
 from .faults import HostError
 
-#: How it ends when a limit ended the container; no module can send a signal.
-TOO_MUCH, TOO_LARGE = signal.SIGUSR2, signal.SIGUSR1
 #: Seconds that an image's program has for its end; then it is killed.
 GRACE = 8
 #: Seconds for Docker to come back, where containers outlive its restart.
@@ -29,12 +27,16 @@ _KILLED = 128 + signal.SIGKILL
 class Run:
     """One container from its creation to its end."""
 
-    def __init__(self, name: str, body: dict[str, Any], stdin: str | None, output: int | None, polite: bool) -> None:
-        """``output``: bytes of both streams that end it; ``polite``: its program may clean up before it is killed."""
-        self.name, self.body, self.output, self.polite = name, body, output, polite
+    def __init__(self, name: str, body: dict[str, Any], stdin: str | None, watch: counting.Watch | None,
+                 polite: bool) -> None:
+        """``watch``: limits that are looked after here; ``polite``: its program may clean up before it is killed."""
+        self.name, self.body, self.watch, self.polite = name, body, watch, polite
+        self.output = watch.limits["output"] if watch is not None else None
+        self.limit: str | None = None
+        self.pid, self.looked, self.said = 0, 0.0, ""
         self.stdin = os.open(stdin, os.O_RDONLY) if stdin is not None else None
         self.asked: list[socket.socket] = []  # requests whose answer nobody waits for
-        self.stopped = self.too_much = False
+        self.stopped = False
         self.seen, self.pending = 0, b""
         self.wake, wake = os.pipe()
         os.set_blocking(wake, False)
@@ -45,24 +47,32 @@ class Run:
     def go(self) -> NoReturn:
         """Run it; this process ends as it did. Raises HostError when it cannot be started."""
         docker_api.remove(self.name)
+        if self.watch is not None and (forbidden := self.watch.before()):
+            counting.end(forbidden, self.watch.said)
         begun = int(time.time())
         url = f"/containers/create?name={self.name}"
         container = docker_api.request("POST", url, "create the container", self.body)["Id"]
         try:
             link, rest = docker_api.attach(container, self.stdin is not None)
             docker_api.request("POST", f"/containers/{container}/start", "start the container")
+            self.pid = int((docker_api.inspect(container) or {"State": {"Pid": 0}})["State"]["Pid"])
             notify("READY=1")
             self._pump(container, link, rest)
             while (status := self._status(container)) is None:
                 self._pump(container, *docker_api.attach(container, False))
-            memory = self._memory(container, status, begun)
+            if self.limit is None and self._memory(container, status, begun):
+                self._meet("memory", f"the kernel ended it at {self.body['HostConfig'].get('Memory')} bytes")
         finally:
             docker_api.remove(container)
-        if self.too_much or memory:
-            _die(TOO_MUCH if self.too_much else TOO_LARGE)
+        if self.limit is not None:
+            counting.end(self.limit, self.said)
         if self.stopped:
-            _die(signal.SIGTERM)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
         os._exit(status)
+
+    def _meet(self, limit: str, said: str) -> None:
+        self.limit, self.said = limit, said
 
     def _pump(self, container: str, link: socket.socket, rest: bytes) -> None:
         """Until the container closes its outputs, or Docker the connection."""
@@ -73,7 +83,7 @@ class Run:
         self._pass_on(container, buffer)
         while True:
             poll.register(link, select.POLLIN | (select.POLLOUT if self.stdin is not None else 0))
-            for fd, what in poll.poll():
+            for fd, what in poll.poll(self.watch.tick * 1000 if self.watch is not None else None):
                 if fd == self.wake:
                     os.read(self.wake, 16)
                     self._stop(container)
@@ -92,6 +102,17 @@ class Run:
                         return
                     buffer += data
                     self._pass_on(container, buffer)
+            self._look(container)
+
+    def _look(self, container: str) -> None:
+        """End it at the limits that are looked after from outside."""
+        watch = self.watch
+        if watch is None or self.limit or time.monotonic() - self.looked < watch.tick:
+            return
+        if found := watch.look(self.pid):
+            self._meet(found, watch.said)
+            self._kill(container)
+        self.looked = time.monotonic()
 
     def _feed(self, link: socket.socket) -> None:
         if self.stdin is None:
@@ -122,8 +143,8 @@ class Run:
             written = 0
             while written < min(size, room):
                 written += os.write(fd, data[written:room])
-            if self.output is not None and self.seen > self.output and not self.too_much:
-                self.too_much = True
+            if self.output is not None and self.seen > self.output and self.limit is None:
+                self._meet("output", f"more than {self.output} bytes")
                 self._kill(container)
 
     def _kill(self, container: str) -> None:
@@ -161,18 +182,12 @@ class Run:
         state = (docker_api.inspect(container) or {}).get("State") or {}
         if state.get("OOMKilled"):
             return True
-        if status != _KILLED or self.stopped or self.too_much or not self.body["HostConfig"].get("Memory"):
+        if status != _KILLED or self.stopped or not self.body["HostConfig"].get("Memory"):
             return False
         wanted = quote(json.dumps({"container": [container], "event": ["kill"]}))
         events = docker_api.request("GET", f"/events?since={begun}&until={int(time.time()) + 1}&filters={wanted}",
                                     "tell what happened")  # fmt: skip
         return not events
-
-
-def _die(number: signal.Signals) -> NoReturn:
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-    os._exit(1)
 
 
 def notify(words: str) -> None:

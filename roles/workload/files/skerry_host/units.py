@@ -7,7 +7,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from . import argv, places, store
+from . import argv, places, ports, store
 from .calendar import on_calendar
 from .systemd import quoted
 
@@ -47,10 +47,22 @@ LimitCORE=0
 
 
 def service(desired: Desired) -> str:
-    """Name of the unit that runs it. A service's carries its revision: old and new run beside each other at times."""
+    """Name of the unit that runs it. A service's carries its revision: old and new run beside each other at times.
+    That of a service with ports carries its slot as well: so do two instances of one revision."""
+    which = ports.slot(desired) or ports.SLOTS[0] if ports.of(desired) else ""
+    return template(desired).replace("@.", f"@{which}.")
+
+
+def template(desired: Desired) -> str:
+    """The file of that unit: one for all instances of a service with ports."""
     if desired["kind"] == "service":
-        return f"skerry-{desired['name']}.{desired['revision'][:8]}.service"
+        return f"skerry-{desired['name']}.{desired['revision'][:8]}{'@' if ports.of(desired) else ''}.service"
     return f"skerry-{desired['name']}.service"
+
+
+def hook(desired: Desired) -> str:
+    """How the unit tells our own commands whose unit it is."""
+    return f"{desired['name']} {desired['revision']}{' %i' if ports.of(desired) else ''}"
 
 
 def timer(desired: Desired) -> str:
@@ -108,7 +120,8 @@ def _limits(desired: Desired) -> list[str]:
 def _network(desired: Desired) -> list[str]:
     if desired["network"]:
         return ["RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX"]
-    return ["PrivateNetwork=yes", "RestrictAddressFamilies=AF_UNIX"]
+    families = "AF_INET AF_INET6 AF_UNIX" if ports.of(desired) else "AF_UNIX"
+    return ["PrivateNetwork=yes", f"RestrictAddressFamilies={families}"]
 
 
 def _start(desired: Desired) -> str:
@@ -116,8 +129,8 @@ def _start(desired: Desired) -> str:
     if counted(desired):
         words = [places.COMMAND, "exec", json.dumps(watched(desired)), *words]
     line = " ".join(word if word.startswith(argv.CREDENTIALS) else quoted(word) for word in words)
-    # The one variable that systemd is to fill in.
-    return "ExecStart=" + line.replace("$" + argv.CREDENTIALS, argv.CREDENTIALS)
+    # What systemd is to fill in.
+    return "ExecStart=" + line.replace("$" + argv.CREDENTIALS, argv.CREDENTIALS).replace(ports.SLOT, "%i")
 
 
 def _restart(desired: Desired) -> list[str]:
@@ -136,7 +149,8 @@ def process_lines(desired: Desired) -> list[str]:
              f"User={user(desired)}"]  # fmt: skip
     if desired["stdin"] is not None:
         lines.append(f"StandardInput=file:{store.path(desired['stdin'])}")
-    return [*lines, *(f"ReadWritePaths={quoted(path)}" for path in _writable(desired)), *SANDBOX.splitlines()]
+    # The sign lets a start go on without one: `verify` makes it, in the mount namespace that this line shapes.
+    return [*lines, *(f"ReadWritePaths={quoted('-' + path)}" for path in _writable(desired)), *SANDBOX.splitlines()]
 
 
 def service_text(desired: Desired) -> str:
@@ -148,11 +162,16 @@ def service_text(desired: Desired) -> str:
         wait += ["After=network-online.target", "Wants=network-online.target"]
     if desired["rung"] == "container":
         wait += ["After=docker.service", "Wants=docker.service"]
-    hook = f"{desired['name']} {desired['revision']}"
+    if ports.of(desired):
+        wait += [f"{key}={ports.relay(desired)}" for key in ("After", "Wants")]
+        wait += [f"JoinsNamespaceOf={ports.relay(desired)}"] if ports.apart(desired) else []
     lines = ["[Unit]", f"Description=Skerry workload {desired['name']} ({desired['kind']})", *wait, "", "[Service]",
              f"SyslogIdentifier=skerry-{desired['name']}", "LogRateLimitIntervalSec=30s", "LogRateLimitBurst=10000",
-             f"ExecStartPre=+{places.COMMAND} verify {hook}", f"ExecStopPost=+{places.COMMAND} ended {hook}",
-             *_restart(desired), *rungs.of(desired).lines(desired)]  # fmt: skip
+             f"ExecStartPre=+{places.COMMAND} verify {hook(desired)}",
+             f"ExecStopPost=+{places.COMMAND} ended {hook(desired)}", *_restart(desired),
+             *rungs.of(desired).lines(desired)]  # fmt: skip
+    if ports.of(desired) and not ports.apart(desired):  # its address may be another one after each start
+        lines.append(f"ExecStartPost=+{places.COMMAND} point {hook(desired)}")
     return places.MARK + "\n".join(lines) + "\n"
 
 
@@ -168,7 +187,7 @@ def timer_text(desired: Desired) -> str:
 
 def files(desired: Desired) -> dict[str, str]:
     """Unit name -> text of everything that this revision needs."""
-    found = {service(desired): service_text(desired)}
+    found = {template(desired): service_text(desired), **ports.files(desired)}
     if desired["kind"] == "schedule":
         found[timer(desired)] = timer_text(desired)
     return found
@@ -177,3 +196,9 @@ def files(desired: Desired) -> dict[str, str]:
 def wanted(desired: Desired) -> str:
     """The unit that starts with the host; "" for a job, which runs when it is told to."""
     return {"service": service(desired), "schedule": timer(desired)}.get(desired["kind"], "")
+
+
+def active(desired: Desired) -> list[str]:
+    """Units that run all the time; [] for a job."""
+    relay = [ports.relay(desired)] if ports.of(desired) else []
+    return [unit for unit in (wanted(desired), *ports.sockets(desired), *relay) if unit]
