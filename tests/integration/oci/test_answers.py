@@ -95,3 +95,19 @@ def test_another_content_than_the_digests_is_refused(registry: Registry, layout:
     registry.manifests["app", digest] = registry.manifests["app", other]
     with pytest.raises(SkerryError, match="IMAGE_029"):
         transfer.pull(layout, refer(f"{registry.host}/app@{digest}"), Access())
+
+
+def test_what_does_not_end_is_given_up(registry: Registry, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.image("app", "1", {"amd64": {"x": b"\0asm" + bytes(300_000)}})
+    name = refer(f"{registry.host}/app:1")
+    layer = max(registry.blobs, key=lambda digest: len(registry.blobs[digest]))
+    whole = registry.blobs[layer]
+    registry.blobs[layer] = whole + b"and more"
+    with pytest.raises(SkerryError, match=f"IMAGE_029.*more than its {len(whole)} bytes"):
+        transfer.pull(layout, name, Access())
+    registry.blobs[layer] = whole
+    transfer.pull(layout, name, Access())
+    assert transfer.program_of(layout, name)[0] == "x"
+    monkeypatch.setattr(transfer, "_MOST_UNPACKED", 200_000)
+    with pytest.raises(SkerryError, match="IMAGE_022"):
+        transfer.program_of(layout, name)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
+import hostile_modules
 import pytest
 import wasm_modules
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.errors import SkerryError
-from skerry.running.module import inspect
+from skerry.running.module import MOST_BYTES, inspect
 
 GOOD = wasm_modules.exiting(3)
 
@@ -50,6 +53,30 @@ def test_a_command_is_taken(tmp_path: Path) -> None:
 )
 def test_what_is_refused(tmp_path: Path, data: bytes, code: str) -> None:
     assert _code(tmp_path, data) == code
+
+
+def test_bombs_are_read_in_no_time(tmp_path: Path) -> None:
+    """What is sent is read here, without any limit around it: its cost follows its size, and both have a bound."""
+    for name, make in hostile_modules.BOMBS.items():
+        path = tmp_path / f"{name}.wasm"
+        path.write_bytes(make())
+        begun = time.process_time()
+        assert inspect(path).exports == {"memory": "memory", "_start": "function"}
+        assert time.process_time() - begun < 2, name
+    assert _code(tmp_path, hostile_modules.many_names()) == "RUN_004"
+    twice = b"\x01\x01\0"
+    assert _code(tmp_path, b"\0asm\x01\0\0\0" + twice * 2) == "RUN_004"
+
+
+def test_what_has_no_end_is_not_begun(tmp_path: Path) -> None:
+    large, pipe = tmp_path / "large.wasm", tmp_path / "pipe.wasm"
+    with large.open("wb") as file:
+        file.write(GOOD)
+        file.truncate(MOST_BYTES + 1)
+    os.mkfifo(pipe)
+    for path, code in ((large, "RUN_008"), (pipe, "RUN_001"), (Path("/dev/zero"), "RUN_001")):
+        with pytest.raises(SkerryError, match=code):
+            inspect(path)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

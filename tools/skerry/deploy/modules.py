@@ -31,20 +31,16 @@ def look(path: Path) -> Known:
     """Look at a module before it is sent anywhere.
 
     Raises:
-        SkerryError: RUN_001 to RUN_006 for core modules, DEPLOY_010 for a component that is no command.
+        SkerryError: RUN_001 to RUN_006 for core modules, RUN_008 for what is too large, DEPLOY_010 for a component that
+            is no command.
     """
-    try:
-        with path.open("rb") as file:
-            component = file.read(8) == core.MAGIC + COMPONENT
-            rest = file.read() if component else b""
-    except OSError:
-        return Known(path, core.inspect(path).size, "core")  # which says why it cannot be read
-    if not component:
+    data = core.content(path)
+    if data[:8] != core.MAGIC + COMPONENT:
         return Known(path, core.inspect(path).size, "core")
-    if _COMMAND in rest:
-        return Known(path, len(rest) + 8, "component")
-    if _HANDLER in rest:
-        return Known(path, len(rest) + 8, "http")
+    if _COMMAND in data:
+        return Known(path, len(data), "component")
+    if _HANDLER in data:
+        return Known(path, len(data), "http")
     raise SkerryError(
         "DEPLOY_010",
         f"{path} is a component that exports neither wasi:cli/run nor wasi:http/incoming-handler",

@@ -225,9 +225,22 @@ class Registry:
             raise self._other(digest, digest_of(raw))
         return raw
 
-    def blob(self, digest: str, keep: Callable[[Iterator[bytes]], bool]) -> None:
-        """Download a blob into ``keep``, which says whether it has that digest. Raises IMAGE_024 to IMAGE_029."""
-        if not self._fetched(f"blobs/{digest}", lambda answer: keep(answer.iter_content(_CHUNK))):
+    def blob(self, digest: str, size: int, keep: Callable[[Iterator[bytes]], bool]) -> None:
+        """Download a blob of ``size`` bytes into ``keep``, which says whether it has that digest.
+
+        Raises:
+            SkerryError: IMAGE_024 to IMAGE_029.
+        """
+
+        def no_more(chunks: Iterator[bytes]) -> Iterator[bytes]:
+            got = 0
+            for chunk in chunks:
+                got += len(chunk)
+                if got > size:  # it may never end
+                    raise self._other(digest, f"more than its {size} bytes")
+                yield chunk
+
+        if not self._fetched(f"blobs/{digest}", lambda answer: keep(no_more(answer.iter_content(_CHUNK)))):
             raise self._other(digest, "something else")
 
     def has(self, digest: str) -> bool:

@@ -18,8 +18,10 @@ from skerry.oci.kinds import SMALL, WASM_CONFIG, WASM_LAYER, Content, not_ours, 
 from skerry.oci.layout import Layout, archive
 from skerry.oci.login import Access
 from skerry.oci.registry import Registry
-from skerry.running.module import MAGIC
+from skerry.running.module import MAGIC, MOST_BYTES
 
+#: Bytes of an unpacked layer up to which a module is looked for in it: a packed one may unpack without end.
+_MOST_UNPACKED = 2 * MOST_BYTES
 #: Called for each blob: (digest, bytes, whether it had to be sent or fetched).
 Watch = Callable[[str, int, bool], None]
 
@@ -120,7 +122,7 @@ def pull(layout: Layout, reference: Reference, access: Access, platform: str = "
             digest, size = str(part["digest"]), int(part["size"])
             present = layout.has(digest, size)
             if not present:
-                registry.blob(digest, lambda chunks, digest=digest: layout.take(digest, chunks))  # type: ignore[misc]
+                registry.blob(digest, size, lambda chunks, digest=digest: layout.take(digest, chunks))  # type: ignore[misc]
                 moved += size
             watch(digest, size, not present)
         for manifest in (*manifests, top):
@@ -151,6 +153,8 @@ def program_of(layout: Layout, reference: Reference) -> tuple[str, bytes]:
     manifest = _manifests(layout, top)[0] if top.is_index else top
     found = [part for part in manifest.json["layers"] if part["mediaType"] == WASM_LAYER]
     if len(found) == 1:
+        if int(found[0]["size"]) > MOST_BYTES:
+            raise not_ours(reference.text, f"holds a module of more than {MOST_BYTES >> 20} MiB")
         name = (found[0].get("annotations") or {}).get("org.opencontainers.image.title", "")
         return _plain(str(name)) or "module.wasm", _wasm(layout.read(found[0]["digest"]), reference.text)
     if found:
@@ -231,6 +235,8 @@ def _member(layout: Layout, digest: str, name: str) -> bytes | None:
         try:
             with tarfile.open(fileobj=stream) as tar:
                 for entry in tar:
+                    if entry.offset_data + entry.size > _MOST_UNPACKED:
+                        raise not_ours(digest, f"is a layer of more than {_MOST_UNPACKED >> 20} MiB")
                     if entry.isfile() and entry.name.removeprefix("./").lstrip("/") == name:
                         inner = tar.extractfile(entry)
                         return inner.read() if inner else None

@@ -82,8 +82,11 @@ class _Reader:
 
 
 def _names(reader: _Reader, exports: bool) -> list[str]:
-    found = []
-    for _ in range(reader.number()):
+    found: list[str] = []
+    count = reader.number()
+    if count > core.MOST_NAMES:
+        raise _CutError(f"{count} imports or exports are announced at byte {reader.at}, {core.MOST_NAMES} are taken")
+    for _ in range(count):
         found.append(reader.name())
         if exports:
             if reader.byte() == 0:
@@ -102,11 +105,15 @@ def _sections(data: bytes) -> tuple[list[str], list[str]]:
     while reader.at < reader.end:
         kind, size = reader.byte(), reader.number()
         inner = _Reader(data, reader.at, reader.at + size)
-        reader.take(size)
+        if inner.end > reader.end:
+            raise _CutError(f"{size} bytes are announced at byte {inner.at}, {reader.end - inner.at} are there")
+        reader.at = inner.end
         if kind > _LAST:
             raise _CutError(f"a section of unknown kind {kind} before byte {inner.at}")
         if kind in (_IMPORTS, _EXPORTS):
             (imports if kind == _IMPORTS else exports).extend(_names(inner, kind == _EXPORTS))
+        if len(imports) + len(exports) > core.MOST_NAMES:
+            raise _CutError(f"it has more than {core.MOST_NAMES} imports and exports")
     return imports, exports
 
 
@@ -114,13 +121,11 @@ def look(path: Path) -> Program:
     """Read a module or a component.
 
     Raises:
-        SkerryError: RUN_001, RUN_002 (no such file, no wasm), RUN_003 (an unknown version), RUN_004 (a damaged module);
+        SkerryError: RUN_001, RUN_002 (no such file, no wasm), RUN_003 (an unknown version), RUN_004 (a damaged module),
+            RUN_008 (too large);
             IMAGE_011 (a damaged component).
     """
-    try:
-        data = path.read_bytes()
-    except OSError:
-        data = b""  # `inspect` says why
+    data = core.content(path)
     if data[:8] != core.MAGIC + COMPONENT:
         try:
             core.inspect(path)

@@ -6,6 +6,7 @@ Validation of the code itself is the engines' business.
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from skerry.errors import SkerryError
 MAGIC = b"\0asm"
 CORE = b"\x01\0\0\0"
 _WASI = ("wasi_snapshot_preview1", "wasi_unstable")
+#: The largest module that is taken, in bytes, and how many imports or exports it may have: it is read here, at once and
+#: in Python, before the limits of any host hold it. Engines take modules of 1 GB and a million names.
+MOST_BYTES, MOST_NAMES = 256 << 20, 100_000
 _EXPORT_KINDS = {0: "function", 1: "table", 2: "memory", 3: "global", 4: "tag"}
 
 
@@ -62,16 +66,27 @@ class _Reader:
         return value
 
     def take(self, size: int) -> bytes:
+        self.skip(size)
+        return self.data[self.at - size : self.at]
+
+    def skip(self, size: int) -> None:
+        """Read over what another reader reads."""
         if self.at + size > self.end:
             raise _CutError(f"{size} bytes are announced at byte {self.at}, {self.end - self.at} are there")
         self.at += size
-        return self.data[self.at - size : self.at]
 
     def name(self) -> str:
         try:
             return self.take(self.number()).decode()
         except UnicodeDecodeError as error:
             raise _CutError(f"a name before byte {self.at} is no UTF-8") from error
+
+    def names(self) -> int:
+        """How many imports or exports follow."""
+        found = self.number()
+        if found > MOST_NAMES:
+            raise _CutError(f"{found} imports or exports are announced at byte {self.at}, {MOST_NAMES} are taken")
+        return found
 
     def limits(self) -> None:
         flags = self.byte()
@@ -82,7 +97,7 @@ class _Reader:
 
 def _imports(reader: _Reader) -> tuple[tuple[str, str], ...]:
     found = []
-    for _ in range(reader.number()):
+    for _ in range(reader.names()):
         found.append((reader.name(), reader.name()))
         kind = reader.byte()
         if kind == 0:
@@ -104,7 +119,7 @@ def _imports(reader: _Reader) -> tuple[tuple[str, str], ...]:
 
 def _exports(reader: _Reader) -> dict[str, str]:
     found = {}
-    for _ in range(reader.number()):
+    for _ in range(reader.names()):
         name = reader.name()
         found[name] = _EXPORT_KINDS.get(reader.byte(), "unknown")
         reader.number()
@@ -114,12 +129,15 @@ def _exports(reader: _Reader) -> dict[str, str]:
 def _sections(data: bytes) -> tuple[tuple[tuple[str, str], ...], dict[str, str]]:
     imports: tuple[tuple[str, str], ...] = ()
     exports: dict[str, str] = {}
-    reader = _Reader(data, 8, len(data))
+    reader, seen = _Reader(data, 8, len(data)), set[int]()
     while reader.at < reader.end:
         kind = reader.byte()
+        if kind in seen and kind:
+            raise _CutError(f"a second section of kind {kind} at byte {reader.at - 1}")
+        seen.add(kind)
         size = reader.number()
         start = reader.at
-        reader.take(size)
+        reader.skip(size)
         inner = _Reader(data, start, start + size)
         if kind == 2:
             imports = _imports(inner)
@@ -130,17 +148,34 @@ def _sections(data: bytes) -> tuple[tuple[tuple[str, str], ...], dict[str, str]]
     return imports, exports
 
 
+def content(path: Path) -> bytes:
+    """The bytes of a module's file.
+
+    Raises:
+        SkerryError: RUN_001 no such file, or none that has an end; RUN_008 larger than `MOST_BYTES`.
+    """
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # a pipe or a device may never end
+            raise SkerryError("RUN_001", f"{path} is no regular file", "name a .wasm file")
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise SkerryError("RUN_001", f"{path} cannot be read: {error.strerror}", "name a .wasm file") from error
+    if len(data) > MOST_BYTES:
+        raise SkerryError("RUN_008", f"{path} is larger than {MOST_BYTES >> 20} MiB", "no module of that size is taken")
+    return data
+
+
 def inspect(path: Path) -> Module:
     """Read a module and see that it is a WASI preview 1 command.
 
     Raises:
         SkerryError: RUN_001 no such file, RUN_002 no wasm, RUN_003 a component or an unknown version, RUN_004 damaged,
-            RUN_005 no command (no function ``_start``), RUN_006 imports that WASI preview 1 does not have.
+            RUN_005 no command (no function ``_start``), RUN_006 imports that WASI preview 1 does not have, RUN_008 too
+            large.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SkerryError("RUN_001", f"{path} cannot be read: {error.strerror}", "name a .wasm file") from error
+    data = content(path)
     if data[:4] != MAGIC:
         what = (
             "a WebAssembly text file: wat2wasm makes a module of it" if data.lstrip()[:1] == b"(" else "no WebAssembly"
