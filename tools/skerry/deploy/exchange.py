@@ -11,22 +11,20 @@ import contextlib
 import json
 import os
 import select
-import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from skerry.deploy.kube import Place
 from skerry.deploy.placement import HostView
 from skerry.errors import Exit, SkerryError
 from skerry.targets.api import Target
-from skerry.targets.connect import command_line, diagnose
+from skerry.targets.connect import Link
 from skerry.targets.packing import compressed_file
-from skerry.targets.ssh import login
 
 #: What both sides must agree on (`skerry_host.PROTOCOL`).
 PROTOCOL = 1
@@ -36,6 +34,25 @@ SECONDS = 20.0
 AT_ONCE = 32
 _CHUNK = 1 << 16
 T = TypeVar("T")
+
+
+class Side(Protocol):
+    """Who is asked: a host, or a cluster of them (`skerry.deploy.kube.side`)."""
+
+    target: Target
+    view: HostView
+    sent: int
+
+    def ask(self, message: Mapping[str, Any], seconds: float | None = SECONDS) -> Iterator[dict[str, Any]]:
+        """Send a request; its answers as they come."""
+
+    def send_files(self, blobs: Mapping[str, Path], seconds: float = SECONDS,
+                   progress: Callable[[int], None] = lambda _: None) -> int:
+        """Send those files that it lacks; how many."""
+
+    def close(self) -> None:
+        """End the connection."""
+
 
 _BOOT = r"""
 import os,sys
@@ -62,17 +79,10 @@ class Host:
                 workload did not run; DEPLOY_031 when its side is of another protocol.
         """
         self.target, self.sent = target, 0
-        self._rest, self._words, self._how = b"", b"", login(target)
-        self._process = subprocess.Popen(command_line(target, self._how, _BOOT), stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-        if self._process.stdin is None or self._process.stdout is None or self._process.stderr is None:
-            raise AssertionError("pipes were asked for")
-        self._in, self._out, self._err = self._process.stdin, self._process.stdout, self._process.stderr
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self._rest, self._link = b"", Link(target, _BOOT)
         try:
-            if self._how.password is not None:
-                self._write(self._how.password.encode() + b"\n")
+            if self._link.first:
+                self._write(self._link.first)
             hello = self._hear(time.monotonic() + seconds)
         except BaseException:
             self.close()
@@ -85,33 +95,28 @@ class Host:
         about = hello["host"]
         self.view = HostView(about["arch"], about["facts"], frozenset(about["running"]))
 
-    def _listen(self) -> None:
-        for line in self._err:
-            self._words = (self._words + line)[-8000:]
-
     def _write(self, data: bytes) -> None:
         try:
-            self._in.write(data)
-            self._in.flush()
+            self._link.stdin.write(data)
+            self._link.stdin.flush()
         except BrokenPipeError as error:
             raise self._lost() from error
         self.sent += len(data)
 
     def _lost(self) -> SkerryError:
         """Why the connection ended."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(2)
-        self._listener.join(1)
-        while select.select([self._out], [], [], 0)[0] and (data := os.read(self._out.fileno(), _CHUNK)):
+        self._link.wait()
+        fd = self._link.stdout.fileno()
+        while select.select([fd], [], [], 0)[0] and (data := os.read(fd, _CHUNK)):
             self._rest += data
-        said, words = self._rest.decode("utf-8", "replace"), self._words.decode("utf-8", "replace")
+        said = self._rest.decode("utf-8", "replace")
         if "SKERRY-NOHOST" in said:
             return SkerryError("DEPLOY_030", f"host {self.target.name}: the role workload did not run there",
                                "skerry provision -i INVENTORY --tags workload", Exit.FAILED)
         for line in said.splitlines():  # its last words before it ended by itself
             if line.startswith('{"error"'):
                 return self._refused(json.loads(line)["error"])
-        return diagnose(self.target, self._how, said, words, self._process.poll() or 0)
+        return self._link.lost(self._rest)
 
     def _refused(self, said: Mapping[str, str]) -> SkerryError:
         """What the host's side would not do, under its own code."""
@@ -119,7 +124,7 @@ class Host:
 
     def _hear(self, deadline: float | None) -> dict[str, Any]:
         """The next message."""
-        fd = self._out.fileno()
+        fd = self._link.stdout.fileno()
         while b"\n" not in self._rest:
             left = None if deadline is None else deadline - time.monotonic()
             if (left is not None and left <= 0) or not select.select([fd], [], [], left)[0]:
@@ -178,33 +183,44 @@ class Host:
 
     def close(self) -> None:
         """End the connection; what was asked for and answered stays done."""
-        with contextlib.suppress(BrokenPipeError):
-            self._in.close()
-        try:
-            self._process.wait(2)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        self._out.close()
+        self._link.close()
 
 
 def lost(error: SkerryError) -> bool:
     """Whether an error means that a host cannot be spoken to, and not that its side refused something."""
-    return error.code.startswith(("TARGET_", "DEPLOY_03"))
+    return error.code.startswith(("TARGET_", "DEPLOY_03")) or error.code == "DEPLOY_080"
 
 
 @dataclass
 class Hosts:
-    """Connections to many hosts; those that could not be made are in ``faults``."""
+    """Connections to many hosts and clusters; those that could not be made are in ``faults``."""
 
-    open: dict[str, Host] = field(default_factory=dict)
+    open: dict[str, Side] = field(default_factory=dict)
     faults: dict[str, SkerryError] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
 
-    def each(self, names: Iterable[str], work: Callable[[Host], T]) -> dict[str, T]:
+    def join(self, targets: Sequence[Target], places: Sequence[Place], seconds: float) -> None:
+        """Connect to hosts and clusters, all at once."""
+        def one(wanted: Target | Place) -> tuple[str, Side | SkerryError]:
+            name = wanted.side if isinstance(wanted, Place) else wanted.name
+            try:
+                return name, _cluster(wanted, seconds) if isinstance(wanted, Place) else Host(wanted, seconds)
+            except SkerryError as error:
+                return name, error
+
+        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+            for name, found in pool.map(one, [*targets, *places]):
+                self.names.append(name)
+                if isinstance(found, SkerryError):
+                    self.faults[name] = found
+                else:
+                    self.open[name] = found
+
+    def each(self, names: Iterable[str], work: Callable[[Side], T]) -> dict[str, T]:
         """Do something on several hosts at once; a host that fails goes to ``faults`` and is not asked again."""
         asked = [self.open[name] for name in names if name in self.open]
 
-        def guarded(host: Host) -> tuple[str, T | None]:
+        def guarded(host: Side) -> tuple[str, T | None]:
             try:
                 return host.target.name, work(host)
             except SkerryError as error:
@@ -221,28 +237,21 @@ class Hosts:
     def close(self) -> None:
         """End all connections."""
         with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-            list(pool.map(Host.close, self.open.values()))
+            list(pool.map(lambda side: side.close(), self.open.values()))
+
+
+def _cluster(place: Place, seconds: float) -> Side:
+    from skerry.deploy.kube.side import Side as Cluster  # loads the client of Kubernetes
+
+    return Cluster(place, seconds)
 
 
 @contextlib.contextmanager
-def connect(targets: Sequence[Target], seconds: float = SECONDS) -> Iterator[Hosts]:
-    """Connections to hosts, closed at the end whatever happens."""
+def connect(targets: Sequence[Target], seconds: float = SECONDS, places: Sequence[Place] = ()) -> Iterator[Hosts]:
+    """Connections to hosts and clusters, closed at the end whatever happens."""
     hosts = Hosts()
-    lock = threading.Lock()
-
-    def one(target: Target) -> None:
-        try:
-            host = Host(target, seconds)
-        except SkerryError as error:
-            with lock:
-                hosts.faults[target.name] = error
-            return
-        with lock:
-            hosts.open[target.name] = host
-
     try:
-        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-            list(pool.map(one, targets))
+        hosts.join(targets, places, seconds)
         yield hosts
     finally:
         hosts.close()

@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import signal
-import subprocess
 import tempfile
 import threading
 import zlib
@@ -23,8 +20,7 @@ from skerry.oci.kinds import Content
 from skerry.oci.layout import Layout, archive
 from skerry.oci.transfer import engine_image
 from skerry.targets.api import Target
-from skerry.targets.connect import command_line, diagnose
-from skerry.targets.ssh import Login, login
+from skerry.targets.connect import Link
 
 AT_ONCE = 16
 _CHUNK = 1 << 16
@@ -107,42 +103,30 @@ def _boot() -> str:
 class _Host:
     """The connection to one host; it ends after ``seconds`` whatever happens."""
 
-    def __init__(self, target: Target, how: Login, seconds: float) -> None:
-        self.target, self._how, self._seconds = target, how, seconds
-        self._words, self._said = b"", b""
-        self.late = False
-        self.process = subprocess.Popen(command_line(target, how, _boot()), stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-        if self.process.stdin is None or self.process.stdout is None or self.process.stderr is None:
-            raise AssertionError("pipes were asked for")
-        self._in, self._out, self._err = self.process.stdin, self.process.stdout, self.process.stderr
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+    def __init__(self, target: Target, seconds: float) -> None:
+        self.link, self._seconds = Link(target, _boot()), seconds
+        self._said = b""
+        self._late = False
         self._alarm = threading.Timer(seconds, self._stop)
         self._alarm.daemon = True
         self._alarm.start()
 
     def _stop(self) -> None:
-        self.late = True
-        with contextlib.suppress(ProcessLookupError):  # it has just ended
-            os.killpg(self.process.pid, signal.SIGKILL)
-
-    def _listen(self) -> None:
-        for line in self._err:
-            self._words = (self._words + line)[-8000:]
+        self._late = True
+        self.link.kill()
 
     def send(self, data: bytes) -> None:
         """Write, whole."""
         try:
-            self._in.write(data)
-            self._in.flush()
+            self.link.stdin.write(data)
+            self.link.stdin.flush()
         except (BrokenPipeError, ConnectionResetError) as error:
             raise self.fault() from error
 
     def message(self) -> dict[str, Any]:
         """The host's next line; banners of shells before it are passed over."""
         while True:
-            line = self._out.readline()
+            line = self.link.stdout.readline()
             if not line:
                 raise self.fault()
             with contextlib.suppress(ValueError):
@@ -153,29 +137,16 @@ class _Host:
 
     def fault(self) -> SkerryError:
         """Why the connection ended."""
-        if self.late:
-            return SkerryError("IMAGE_035", f"host {self.target.name}: no answer within {self._seconds:.0f} s",
+        if self._late:
+            return SkerryError("IMAGE_035", f"host {self.link.target.name}: no answer within {self._seconds:.0f} s",
                                "check the host, its link and its load; --host-timeout gives it longer",
                                Exit.UNREACHABLE)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(5)
-        self._listener.join(2)
-        said, words = (text.decode("utf-8", "replace") for text in (self._said, self._words))
-        return diagnose(self.target, self._how, said, words, self.process.poll() or 0)
+        return self.link.lost(self._said)
 
     def close(self) -> None:
         """End it."""
         self._alarm.cancel()
-        with contextlib.suppress(BrokenPipeError):  # it has ended before
-            self._in.close()
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self._listener.join(2)
-        self._out.close()
-        self._err.close()
+        self.link.close(5)
 
 
 def _failed(host: str, engine: str, words: str) -> Loaded:
@@ -188,11 +159,9 @@ def _failed(host: str, engine: str, words: str) -> Loaded:
 
 def _one(target: Target, reference: Reference, archives: _Archives, into: Sequence[str],
          seconds: float) -> Iterator[Loaded]:
-    how = login(target)
-    host = _Host(target, how, seconds)
+    host = _Host(target, seconds)
     try:
-        first = b"" if how.password is None else how.password.encode() + b"\n"
-        host.send(first + json.dumps({"reference": reference.text, "into": list(into)}).encode() + b"\n")
+        host.send(host.link.first + json.dumps({"reference": reference.text, "into": list(into)}).encode() + b"\n")
         hello = host.message()
         if not hello["engines"]:
             raise SkerryError("IMAGE_033", f"host {target.name} has neither Docker nor k3s",

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -23,20 +24,6 @@ READY = b"SKERRY-READY\n"
 #: Seconds from the start of ssh to the probe's first word; emulated hosts are slow.
 START_TIMEOUT = 60.0
 _WORDS_KEPT = 200
-
-
-class Started:
-    """A probe that has said it is ready. ``rest`` is what it said after that."""
-
-    def __init__(self, process: subprocess.Popen[bytes], errors: deque[str], rest: bytes) -> None:
-        self.process = process
-        self.errors = errors
-        self.rest = rest
-
-
-def _listen(stream: IO[bytes], lines: deque[str]) -> None:
-    for line in stream:
-        lines.append(line.decode("utf-8", "replace").rstrip())
 
 
 def command_line(target: Target, how: Login, boot: str = BOOT) -> list[str]:
@@ -60,16 +47,15 @@ def places(target: Target) -> list[str]:
     return ["/var/tmp", "/tmp"]
 
 
-def start(target: Target) -> Started:
-    """Start a probe.
+def launch(target: Target, how: Login, boot: str = BOOT) -> subprocess.Popen[bytes]:
+    """Start Python with ``boot`` on a host, with three pipes and in a process group of its own.
 
     Raises:
-        SkerryError: TARGET_002 to TARGET_009 and TARGET_010 to TARGET_013; every one names the host.
+        SkerryError: TARGET_019 where there is no ssh.
     """
-    how = login(target)
     try:
-        process = subprocess.Popen(
-            command_line(target, how),
+        return subprocess.Popen(
+            command_line(target, how, boot),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -79,28 +65,94 @@ def start(target: Target) -> Started:
         raise SkerryError(
             "TARGET_019", f"there is no command {error.filename}", "apt-get install openssh-client", Exit.PREREQUISITE
         ) from error
-    errors: deque[str] = deque(maxlen=_WORDS_KEPT)
-    if process.stderr is None or process.stdin is None:
-        raise AssertionError("pipes were asked for")
-    listener = threading.Thread(target=_listen, args=(process.stderr, errors), daemon=True)
-    listener.start()
-    first = b"" if how.password is None else how.password.encode() + b"\n"
+
+
+class Link:
+    """Python on a host, at the ends of three pipes; its standard error is read all the while.
+
+    Attributes:
+        first: what has to be written before anything else, the password that sudo wants.
+        errors: the last lines of its standard error.
+    """
+
+    def __init__(self, target: Target, boot: str = BOOT) -> None:
+        """Start it.
+
+        Raises:
+            SkerryError: TARGET_010 to TARGET_013 (how to log in), TARGET_019 (no ssh).
+        """
+        self.target, self._how = target, login(target)
+        self.first = b"" if self._how.password is None else self._how.password.encode() + b"\n"
+        self.process = launch(target, self._how, boot)
+        if self.process.stdin is None or self.process.stdout is None or self.process.stderr is None:
+            raise AssertionError("pipes were asked for")
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
+        self.errors: deque[str] = deque(maxlen=_WORDS_KEPT)
+        self._listener = threading.Thread(target=self._listen, args=(self.process.stderr,), daemon=True)
+        self._listener.start()
+
+    def _listen(self, stream: IO[bytes]) -> None:
+        with stream:
+            for line in stream:
+                self.errors.append(line.decode("utf-8", "replace").rstrip())
+
+    def kill(self) -> None:
+        """End it with all that it started here, such as a ProxyCommand."""
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def close(self, seconds: float = 2.0) -> None:
+        """Let it end, for some seconds, then end it."""
+        with contextlib.suppress(BrokenPipeError):  # what it did not read before it ended
+            self.stdin.close()
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self.process.wait()
+        self.stdout.close()
+
+    def wait(self) -> None:
+        """Give it a moment to end, and its last words to arrive."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(2)
+        self._listener.join(1)
+
+    def lost(self, said: bytes) -> SkerryError:
+        """Why it ended, from what it ``said`` on standard output and all that came on standard error."""
+        self.wait()
+        text, errors = said.decode("utf-8", "replace"), "\n".join(self.errors)
+        return diagnose(self.target, self._how, text, errors, self.process.poll() or 0)
+
+
+class Started:
+    """A probe that has said it is ready. ``rest`` is what it said after that."""
+
+    def __init__(self, link: Link, rest: bytes) -> None:
+        self.process, self.errors = link.process, link.errors
+        self.rest = rest
+
+
+def start(target: Target) -> Started:
+    """Start a probe.
+
+    Raises:
+        SkerryError: TARGET_002 to TARGET_013 and TARGET_019; every one names the host.
+    """
+    link = Link(target)
     try:
-        process.stdin.write(first + boot_line(secrets.token_hex(8), places(target)) + probe_zip())
-        process.stdin.flush()
+        link.stdin.write(link.first + boot_line(secrets.token_hex(8), places(target)) + probe_zip())
+        link.stdin.flush()
     except BrokenPipeError:  # it has ended already: what it said is read below
-        errors.append("it ended before the probe was sent")
-    said = _await_ready(process)
+        link.errors.append("it ended before the probe was sent")
+    said = _await_ready(link)
     if READY in said:
-        return Started(process, errors, said.split(READY, 1)[1])
-    if process.poll() is None and not _ended_soon(process):
-        process.kill()
-        errors.append(f"no answer within {START_TIMEOUT:.0f} s")
-    process.wait()
-    listener.join(2)
-    with contextlib.suppress(BrokenPipeError):  # what it did not read before it ended
-        process.stdin.close()
-    raise diagnose(target, how, said.decode("utf-8", "replace"), "\n".join(errors), process.returncode)
+        return Started(link, said.split(READY, 1)[1])
+    if link.process.poll() is None and not _ended_soon(link.process):
+        link.kill()
+        link.errors.append(f"no answer within {START_TIMEOUT:.0f} s")
+    link.close()
+    raise link.lost(said)
 
 
 def _ended_soon(process: subprocess.Popen[bytes]) -> bool:
@@ -111,11 +163,9 @@ def _ended_soon(process: subprocess.Popen[bytes]) -> bool:
     return True
 
 
-def _await_ready(process: subprocess.Popen[bytes]) -> bytes:
+def _await_ready(link: Link) -> bytes:
     """What the other side says until it is ready, ends, or takes too long."""
-    if process.stdout is None:
-        raise AssertionError("pipes were asked for")
-    fd, said, deadline = process.stdout.fileno(), b"", time.monotonic() + START_TIMEOUT
+    fd, said, deadline = link.stdout.fileno(), b"", time.monotonic() + START_TIMEOUT
     while READY not in said and (left := deadline - time.monotonic()) > 0:
         readable, _, _ = select.select([fd], [], [], left)
         if not readable:

@@ -22,7 +22,7 @@ from typing import Any
 
 from skerry.errors import Exit, SkerryError
 from skerry.targets.api import Fault, Target
-from skerry.targets.connect import command_line, diagnose
+from skerry.targets.connect import diagnose, launch
 from skerry.targets.ssh import login
 
 #: Exchanges under way at once.
@@ -100,13 +100,7 @@ def _exchange(target: Target, request: Mapping[str, Any], seconds: float) -> Loo
     how = login(target)
     data = zlib.compress(json.dumps({"modules": _modules(), "request": dict(request)}).encode(), 9)
     first = b"" if how.password is None else how.password.encode() + b"\n"
-    process = subprocess.Popen(
-        command_line(target, how, _BOOT),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    process = launch(target, how, _BOOT)
     try:
         said, words = process.communicate(first + b"SKERRY-SEND %d\n" % len(data) + data, seconds)
     except subprocess.TimeoutExpired as error:
