@@ -30,7 +30,7 @@ _SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Running:
-    """A registry at ``host`` (127.0.0.1:port). Below ``folder``: ca.crt, password, data/."""
+    """A registry at ``host`` (address:port). Below ``folder``: ca.crt, password, data/."""
 
     host: str
     folder: Path
@@ -69,16 +69,16 @@ def program() -> Path:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Running]:
-    """A registry with TLS and a login that ends with the block."""
+def running(folder: Path, address: str = "127.0.0.1") -> Iterator[Running]:
+    """A registry with TLS and a login at an address of this machine; it ends with the block."""
     binary = program()
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         port = int(probe.getsockname()[1])
     authority = own_ca.make_authority("test")
-    pair = own_ca.make_certificate(authority, ["127.0.0.1", "localhost"], 2)
+    pair = own_ca.make_certificate(authority, [address, "localhost"], 2)
     config = registry_files.config({"key": pair.key, "data_dir": str(folder / "data"), "port": port})
-    config = config.replace(registry_files.FOLDER, str(folder)).replace(f'":{port}"', f'"127.0.0.1:{port}"')
+    config = config.replace(registry_files.FOLDER, str(folder)).replace(f'":{port}"', f'"{address}:{port}"')
     files = {
         "config.yml": config, "ca.crt": authority.certificate, "tls.crt": pair.certificate, "tls.key": pair.key,
         "password": f"{PASSWORD}\n", "htpasswd": registry_files.users([{"name": USER, "password": PASSWORD}], ""),
@@ -89,8 +89,8 @@ def running(folder: Path) -> Iterator[Running]:
         process = subprocess.Popen([str(binary), "serve", str(folder / "config.yml")], stdout=log, stderr=log,
                                    env={**os.environ, "GOMAXPROCS": "2", "OTEL_TRACES_EXPORTER": "none"})
     try:
-        _await(port, folder, process)
-        yield Running(f"127.0.0.1:{port}", folder)
+        _await(address, port, folder, process)
+        yield Running(f"{address}:{port}", folder)
     finally:
         process.terminate()
         try:
@@ -100,13 +100,13 @@ def running(folder: Path) -> Iterator[Running]:
             process.wait()
 
 
-def _await(port: int, folder: Path, process: subprocess.Popen[bytes]) -> None:
+def _await(address: str, port: int, folder: Path, process: subprocess.Popen[bytes]) -> None:
     context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
     end = time.monotonic() + _SECONDS
     while True:
         try:
-            with socket.create_connection(("127.0.0.1", port), 2) as raw, context.wrap_socket(
-                raw, server_hostname="127.0.0.1"
+            with socket.create_connection((address, port), 2) as raw, context.wrap_socket(
+                raw, server_hostname=address
             ):
                 return
         except OSError:

@@ -2,79 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wasm_modules
 import yaml
-
-from skerry import paths
-from skerry.targets.inventory import read
+from deploying import SERVICE, TICKER, TOKEN, Run, actions, build, converged, hosts_with, inside, objects, rows, skerry
 
 pytestmark = pytest.mark.hosts
-
-ROOT = paths.root()
-ENVIRONMENT = {**os.environ, "SKERRY_TEST_TOKEN": "hush$\"'hush", "NO_COLOR": "1", "COLUMNS": "160"}
-#: Prints what it was given, then a line each 100 ms for ever; an argument is the code with which it ends at once.
-SERVICE = r"""
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-int main(int argc, char **argv) {
-  char line[64] = "no file";
-  FILE *file = fopen("/etc/app/config", "r");
-  setvbuf(stdout, NULL, _IOLBF, 0);
-  if (file && fgets(line, sizeof line, file)) line[5] = 0;
-  printf("%s token=%s config=%s\n", argv[0], getenv("TOKEN") ? getenv("TOKEN") : "none", line);
-  if (argc > 1) return atoi(argv[1]);
-  for (int at = 0;; at++) { printf("tick %d\n", at); usleep(100000); }
-}
-"""
-
-Run = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
 def inventory(request: pytest.FixtureRequest) -> Path:
-    """Converged hosts: those of all scenarios, or those that SKERRY_RUN_INVENTORY names."""
-    if named := os.environ.get("SKERRY_RUN_INVENTORY"):
-        return Path(named)
-    shared: Path = request.getfixturevalue("shared_inventory")
-    return shared
-
-
-def skerry(*words: str | Path, code: int | None = 0) -> subprocess.CompletedProcess[str]:
-    """The command line, as people start it; ``code``: how it must end, None while that is still open."""
-    command = [sys.executable, str(ROOT / "skerry"), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=ENVIRONMENT)
-    assert code in (None, done.returncode), f"{' '.join(command[2:])}: {done.returncode}\n{done.stdout}{done.stderr}"
-    return done
-
-
-def objects(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def inside(host: str, variables: dict[str, Any], command: str) -> str:
-    """Run a shell command in a sandbox host, as root."""
-    name = f"{variables['sandbox_name']}-{host}"
-    done = subprocess.run(["docker", "exec", name, "sh", "-c", command], capture_output=True, text=True, check=False)
-    return done.stdout
+    return converged(request)
 
 
 @pytest.fixture(scope="module")
 def hosts(inventory: Path) -> dict[str, dict[str, Any]]:
     """Hosts that have wasmtime and the host's side, with their variables."""
-    every = {target.name: dict(target.variables) for target in read([str(inventory)])}
-    look = "test -x /usr/local/sbin/skerry-host && grep -q 'bin/wasmtime' /etc/ansible/facts.d/skerry.fact"
-    found = {name: values for name, values in every.items() if "yes" in inside(name, values, f"{look} && echo yes")}
+    found = hosts_with(inventory, "grep -q 'bin/wasmtime' /etc/ansible/facts.d/skerry.fact")
     if not found:
         pytest.skip("no host has wasmtime's command: it is in no mirror here")
     return found
@@ -83,11 +32,7 @@ def hosts(inventory: Path) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The service, built with the toolchain from PyPI."""
-    folder = tmp_path_factory.mktemp("module")
-    (folder / "service.c").write_text(SERVICE)
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", "-Os", "-s"]
-    subprocess.run([*command, "-o", str(folder / "ticker.wasm"), str(folder / "service.c")], check=True)
-    return folder / "ticker.wasm"
+    return build(SERVICE, tmp_path_factory.mktemp("module") / "ticker.wasm")
 
 
 @pytest.fixture
@@ -110,19 +55,6 @@ def run(inventory: Path, hosts: dict[str, Any], tmp_path: Path, module: Path) ->
     skerry("undeploy", "last", "-i", inventory)
 
 
-TICKER = {"name": "ticker", "kind": "service", "module": "ticker.wasm", "readiness": {"line": "tick 2", "timeout": 30},
-          "secrets": {"TOKEN": {"env": "SKERRY_TEST_TOKEN"}}, "limits": {"memory": "64Mi", "cpu": 0.5},
-          "files": [{"source": "config", "guest": "/etc/app/config"}]}
-
-
-def rows(inventory: Path, name: str, code: int | None = 0) -> list[dict[str, Any]]:
-    return objects(skerry("ps", name, "-i", inventory, "--json", code=code))
-
-
-def actions(outcomes: list[dict[str, Any]]) -> set[str]:
-    return {one["action"] for one in outcomes}
-
-
 def test_the_second_time_nothing_changes(run: Run, inventory: Path, hosts: dict[str, Any]) -> None:
     assert actions(run(TICKER, options=("--dry-run",))) == {"create"}
     assert not rows(inventory, "ticker")
@@ -133,7 +65,7 @@ def test_the_second_time_nothing_changes(run: Run, inventory: Path, hosts: dict[
         assert (row["state"], row["ready"], row["restarts"]) == ("running", True, 0)
     lines = objects(skerry("logs", "ticker", "-i", inventory, "--json", "-n", "1000"))
     said = {(one["host"], one["line"]) for one in lines if "token=" in one["line"]}
-    assert said == {(host, "ticker token=hush$\"'hush config=first") for host in hosts}
+    assert said == {(host, f"ticker token={TOKEN} config=first") for host in hosts}
     for host, values in hosts.items():
         assert "hush" not in inside(host, values, "systemctl cat 'skerry-ticker*'; ps axww")
         assert "DynamicUser=yes" in inside(host, values, "systemctl cat 'skerry-ticker*'")
