@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from . import places, ports, rungs, systemd
+from . import containers, places, ports, rungs, systemd
 from .faults import HostError
 
 Desired = dict[str, Any]
@@ -74,7 +74,7 @@ def endpoints(desired: Desired) -> list[tuple[str, int]]:
     if desired["rung"] == "process":
         return [("127.0.0.1", int(port)) for port in ports.inner(desired, ports.slot(desired))]
     address = rungs.of(desired).address(desired)
-    return [(address, one["port"]) for one in ports.of(desired)]
+    return [(address, containers.inner(one)) for one in ports.of(desired)]
 
 
 def place(desired: Desired, port: int) -> tuple[str, int]:
