@@ -11,6 +11,7 @@ import hmac
 import json
 from typing import Any
 
+from skerry.deploy.kube import image_of
 from skerry.deploy.load import Submitted
 from skerry.deploy.placement import Assignment
 
@@ -25,6 +26,19 @@ def canonical(value: Any) -> bytes:
 def revision(desired: dict[str, Any]) -> str:
     """SHA-256 of everything but the revision itself, in hexadecimal."""
     return hashlib.sha256(canonical({key: value for key, value in desired.items() if key != "revision"})).hexdigest()
+
+
+def changes(old: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, list[Any]]:
+    """Key -> [old, new] of what differs between two desired workloads; of secrets only their names. Hosts say the same
+    (skerry_host.apply), from their own copy."""
+    found = {}
+    for key in sorted(set(new) | set(old or {})):
+        before, after = (old or {}).get(key), new.get(key)
+        if key not in ("revision", "format") and before != after:
+            if key == "secrets":
+                before, after = ([one["name"] for one in entry or []] for entry in (before, after))
+            found[key] = [before, after]
+    return found
 
 
 def _secret(name: str, value: bytes) -> str:
@@ -61,6 +75,9 @@ def desired(one: Submitted, place: Assignment) -> dict[str, Any]:
         found["ports"] = [{"port": entry.port, "protocol": entry.protocol or usual,
                            **({"target": entry.target} if entry.target else {})} for entry in workload.ports]
         found["drain"] = workload.drain
+    if place.pods is not None:
+        image = module.name if module.form == "image" else image_of(module.name, module.digest)
+        found["pods"] = {**place.pods, "image": image}
     if module.form == "image":
         found |= {"user": workload.user, "scratch": workload.scratch}
     found["revision"] = revision(found)

@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from skerry.deploy.kube import Place
 from skerry.deploy.placement import HostView
 from skerry.errors import Exit, SkerryError
 from skerry.targets.api import Target
@@ -33,6 +34,25 @@ SECONDS = 20.0
 AT_ONCE = 32
 _CHUNK = 1 << 16
 T = TypeVar("T")
+
+
+class Side(Protocol):
+    """Who is asked: a host, or a cluster of them (`skerry.deploy.kube.side`)."""
+
+    target: Target
+    view: HostView
+    sent: int
+
+    def ask(self, message: Mapping[str, Any], seconds: float | None = SECONDS) -> Iterator[dict[str, Any]]:
+        """Send a request; its answers as they come."""
+
+    def send_files(self, blobs: Mapping[str, Path], seconds: float = SECONDS,
+                   progress: Callable[[int], None] = lambda _: None) -> int:
+        """Send those files that it lacks; how many."""
+
+    def close(self) -> None:
+        """End the connection."""
+
 
 _BOOT = r"""
 import os,sys
@@ -168,21 +188,43 @@ class Host:
 
 def lost(error: SkerryError) -> bool:
     """Whether an error means that a host cannot be spoken to, and not that its side refused something."""
-    return error.code.startswith(("TARGET_", "DEPLOY_03"))
+    return error.code.startswith(("TARGET_", "DEPLOY_03")) or error.code == "DEPLOY_080"
 
 
 @dataclass
 class Hosts:
-    """Connections to many hosts; those that could not be made are in ``faults``."""
+    """Connections to many hosts and clusters; those that could not be made are in ``faults``."""
 
-    open: dict[str, Host] = field(default_factory=dict)
+    open: dict[str, Side] = field(default_factory=dict)
     faults: dict[str, SkerryError] = field(default_factory=dict)
+    #: Of all that were asked, in that order, clusters last.
+    names: list[str] = field(default_factory=list)
 
-    def each(self, names: Iterable[str], work: Callable[[Host], T]) -> dict[str, T]:
+    def join(self, targets: Sequence[Target], places: Sequence[Place], seconds: float) -> None:
+        """Connect to hosts and clusters, all at once."""
+        lock = threading.Lock()
+
+        def one(wanted: Target | Place) -> None:
+            name = name_of(wanted)
+            try:
+                side = opened(wanted, seconds)
+            except SkerryError as error:
+                with lock:
+                    self.faults[name] = error
+                return
+            with lock:
+                self.open[name] = side
+
+        asked: list[Target | Place] = [*targets, *places]
+        self.names += map(name_of, asked)
+        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+            list(pool.map(one, asked))
+
+    def each(self, names: Iterable[str], work: Callable[[Side], T]) -> dict[str, T]:
         """Do something on several hosts at once; a host that fails goes to ``faults`` and is not asked again."""
         asked = [self.open[name] for name in names if name in self.open]
 
-        def guarded(host: Host) -> tuple[str, T | None]:
+        def guarded(host: Side) -> tuple[str, T | None]:
             try:
                 return host.target.name, work(host)
             except SkerryError as error:
@@ -199,28 +241,29 @@ class Hosts:
     def close(self) -> None:
         """End all connections."""
         with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-            list(pool.map(Host.close, self.open.values()))
+            list(pool.map(lambda side: side.close(), self.open.values()))
+
+
+def name_of(wanted: Target | Place) -> str:
+    """What a host or a cluster is called in answers."""
+    return wanted.side if isinstance(wanted, Place) else wanted.name
+
+
+def opened(wanted: Target | Place, seconds: float) -> Side:
+    """A connection to a host or a cluster. Raises SkerryError, as `Host` and `skerry.deploy.kube.side.Side` say."""
+    if isinstance(wanted, Place):
+        from skerry.deploy.kube.side import Side as Cluster  # loads the client of Kubernetes
+
+        return Cluster(wanted, seconds)
+    return Host(wanted, seconds)
 
 
 @contextlib.contextmanager
-def connect(targets: Sequence[Target], seconds: float = SECONDS) -> Iterator[Hosts]:
-    """Connections to hosts, closed at the end whatever happens."""
+def connect(targets: Sequence[Target], seconds: float = SECONDS, places: Sequence[Place] = ()) -> Iterator[Hosts]:
+    """Connections to hosts and clusters, closed at the end whatever happens."""
     hosts = Hosts()
-    lock = threading.Lock()
-
-    def one(target: Target) -> None:
-        try:
-            host = Host(target, seconds)
-        except SkerryError as error:
-            with lock:
-                hosts.faults[target.name] = error
-            return
-        with lock:
-            hosts.open[target.name] = host
-
     try:
-        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-            list(pool.map(one, targets))
+        hosts.join(targets, places, seconds)
         yield hosts
     finally:
         hosts.close()

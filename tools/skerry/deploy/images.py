@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry import paths
-from skerry.deploy.exchange import Host, Hosts
+from skerry.deploy.exchange import Hosts, Side
 from skerry.errors import SkerryError
 from skerry.mirror.reference import Reference
 from skerry.oci.hosts import bring
@@ -163,7 +163,7 @@ def _ask(hosts: Hosts, needed: Mapping[str, list[str]], layout: Layout,
          how: Mapping[str, bool]) -> dict[str, list[str]]:
     """Host -> which of the images it lacks."""
 
-    def ask(host: Host) -> list[str]:
+    def ask(host: Side) -> list[str]:
         asked = [_asked(layout, name, "pull" in how) for name in needed[host.target.name]]
         message = {"op": "images", "brought": False, "pull": False, **how, "images": asked}
         answers = list(host.ask(message, _PULLING))

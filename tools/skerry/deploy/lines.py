@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from skerry.deploy import show as shown
-from skerry.deploy.exchange import Host, connect
+from skerry.deploy.exchange import Side, connect
+from skerry.deploy.kube import places
 from skerry.errors import Exit, SkerryError
 from skerry.targets.api import Target
 
@@ -61,21 +62,25 @@ def show(targets: Sequence[Target], asked: Asked, seconds: float, as_json: bool)
     """
     console = Console()
     colours = {target.name: _COLOURS[at % len(_COLOURS)] for at, target in enumerate(targets)}
+
+    def put(side: str, one: dict[str, Any]) -> None:
+        host = one.get("host", side)  # of a cluster's lines each says its own
+        _print(console, host, colours.get(host, _COLOURS[0]), one, as_json)
+
     message = {"op": "logs", "name": asked.name, "follow": asked.follow, "since": asked.since, "lines": asked.lines}
-    with connect(targets, seconds) as hosts:
+    with connect(targets, seconds, places(targets)) as hosts:
         having = [name for name, host in hosts.open.items() if asked.name in host.view.running]
         if not having and not hosts.faults:
             raise SkerryError("DEPLOY_022", f"no host has a workload {asked.name}", "skerry ps shows what there is",
                               Exit.FAILED)
         if asked.follow:
-            _follow([hosts.open[name] for name in having], message,
-                    lambda host, said: _print(console, host, colours[host], said, as_json), hosts.faults)
+            _follow([hosts.open[name] for name in having], message, put, hosts.faults)
         else:
             said = hosts.each(having, lambda host: list(host.ask(message, seconds)))
             every = sorted(((one["at"], host, one) for host, lines in said.items() for one in lines),
                            key=lambda entry: entry[:2])
             for _, host, one in every:
-                _print(console, host, colours[host], one, as_json)
+                put(host, one)
         faults = {name: fault for name, fault in hosts.faults.items() if fault.code != "DEPLOY_030"}
     for name, fault in faults.items():
         shown_fault = f"{name} was not reached: {fault.code} {fault.cause}"
@@ -83,12 +88,12 @@ def show(targets: Sequence[Target], asked: Asked, seconds: float, as_json: bool)
     return Exit.UNREACHABLE if faults else Exit.OK
 
 
-def _follow(having: Sequence[Host], message: dict[str, Any], put: Callable[[str, dict[str, Any]], None],
+def _follow(having: Sequence[Side], message: dict[str, Any], put: Callable[[str, dict[str, Any]], None],
             faults: dict[str, SkerryError]) -> None:
     """Lines as they come, until interrupted or until the last host is lost."""
     arrived: queue.SimpleQueue[tuple[str, dict[str, Any] | None]] = queue.SimpleQueue()
 
-    def listen(host: Host) -> None:
+    def listen(host: Side) -> None:
         try:
             for said in host.ask(message, None):
                 arrived.put((host.target.name, said))

@@ -12,7 +12,7 @@ from skerry.deploy import clock
 
 Kind = Literal["job", "service", "schedule", "container"]
 #: The rungs of the overhead ladder on which workloads are kept.
-Rung = Literal["auto", "process", "container"]
+Rung = Literal["auto", "process", "container", "pod"]
 Restart = Literal["never", "on-failure", "always"]
 
 #: Kubernetes' rule for labels (RFC 1123): the name becomes a unit, a Deployment and a label.
@@ -253,7 +253,7 @@ class Workload(_Model):
         if (self.kind == "container") != bool(self.image) or bool(self.image) == bool(self.module):
             raise ValueError("kind container has an image, every other kind a module")
         if self.image and self.rung == "process":
-            raise ValueError("an image runs on the rung container")
+            raise ValueError("an image runs on the rungs container and pod")
         if not self.image and (self.user is not None or self.scratch or any(one.target for one in self.ports)):
             raise ValueError("user, scratch and the target of a port are for kind container")
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from skerry.deploy.kube import cluster_of, side_of
 from skerry.deploy.model import Placement, Workload
 from skerry.deploy.modules import Form
 from skerry.errors import SkerryError
@@ -20,28 +21,44 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l
 
 
 @dataclass(frozen=True)
+class NodeView:
+    """A node, as its cluster tells it. ``classes``: RuntimeClasses that were proved there; ``taints``: what keeps pods
+    away for good."""
+
+    name: str
+    hostname: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    classes: frozenset[str] = frozenset()
+    taints: str = ""
+
+
+@dataclass(frozen=True)
 class HostView:
-    """What a host said of itself.
+    """What a host, or a cluster, said of itself.
 
     Attributes:
         arch: of the userland, as the kernel names it (``x86_64``).
         facts: content of /etc/ansible/facts.d/skerry.fact.
         running: names of workloads that it has; a replica stays where it is.
+        nodes: of a cluster, by the hosts' names.
     """
 
     arch: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     running: frozenset[str] = frozenset()
+    nodes: Mapping[str, NodeView] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """A workload's place. ``runtime``: name, version, command; of a container also what Docker is to be told."""
+    """A workload's place. ``runtime``: name, version, command; of a container also what Docker is to be told.
+    ``pods``: of a cluster how many (a number, or "each"), on which nodes, and which labels these must have."""
 
     host: str
     rung: str
     runtime: dict[str, Any]
     why: str
+    pods: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -170,6 +187,115 @@ def able(workload: Workload, form: Form, host: str, view: HostView) -> Assignmen
     return Passed(host, "; ".join(reasons))
 
 
+# -- pods --------------------------------------------------------------------------------------------------------------
+
+#: RuntimeClass -> what its handler runs, in the order in which they are taken.
+_CLASSES: dict[str, tuple[Form, ...]] = {
+    "wasmtime": ("core", "component"), "crun-wasm": ("core",), "wasmedge": ("core",), "wasmer": ("core",),
+}  # fmt: skip
+_REGION, _ZONE = "topology.kubernetes.io/region", "topology.kubernetes.io/zone"
+
+
+def _match(wanted: Placement) -> dict[str, str]:
+    """Labels that a node must have, of what the workload file asks for."""
+    asked = {_REGION: wanted.region, _ZONE: wanted.zone, "skerry.dev/host-type": wanted.host_type,
+             "kubernetes.io/arch": wanted.arch, **wanted.labels}
+    return {key: value for key, value in asked.items() if value is not None}
+
+
+def _unsuited(workload: Workload, form: Form) -> str:
+    """Why a workload cannot be pods at all."""
+    if workload.directories:
+        return "directories of a host are not for pods: the restricted standard refuses them"
+    if workload.stdin is not None:
+        return "a pod has no standard input"
+    if workload.lasts and workload.restarts != "always":
+        return "Kubernetes restarts the pods of a service always"
+    return "no RuntimeClass was proved to serve wasi:http" if form == "http" else ""
+
+
+def on_node(workload: Workload, form: Form, target: Target, views: Mapping[str, HostView]) -> Assignment | Passed:
+    """Whether a host may run a workload as a pod: its cluster says what its node can."""
+    name = cluster_of(target)
+    view = views.get(side_of(name))
+    reason = _unsuited(workload, form) if name else "it is no node of a cluster"
+    if view is None:
+        reason = reason or f"unknown: cluster {name} could not be asked, or its kubeconfig is not here"
+        return Passed(target.name, reason)
+    node = view.nodes.get(target.name)
+    if reason or node is None:
+        return Passed(target.name, reason or f"cluster {name} has no node of that name")
+    classes = [one for one, forms in _CLASSES.items() if one in node.classes and form in forms]
+    if reason := _unfit_node(workload, form, node, classes):
+        return Passed(target.name, reason)
+    return Assignment(target.name, "pod", {"classes": classes, "side": side_of(name), "node": node.hostname}, "")
+
+
+def _unfit_node(workload: Workload, form: Form, node: NodeView, classes: Sequence[str]) -> str:
+    """Why a node cannot run a workload; "" when it can."""
+    if node.taints:
+        return f"its node is tainted: {node.taints}"
+    for key, value in _match(workload.placement).items():
+        if node.labels.get(key) != value:
+            return f"its node's label {key} is {node.labels.get(key, 'not set')}, not {value}"
+    lacks = form != "image" and not classes
+    return "no RuntimeClass of its node was proved to run this (role wasm_runtime)" if lacks else ""
+
+
+def _clusters(workload: Workload, taken: Sequence[Assignment], nodes: Sequence[Assignment],
+              why: Mapping[str, str]) -> tuple[list[Assignment], list[Passed]]:
+    """One place a cluster, of all nodes that may run it: where its pods are among them is Kubernetes' matter.
+
+    Args:
+        taken: the nodes that count, one for each replica.
+        nodes: all nodes that may run it.
+        why: of each host.
+    """
+    found: list[Assignment] = []
+    passed: list[Passed] = []
+    for side in dict.fromkeys(one.runtime["side"] for one in taken):
+        mine = [one for one in nodes if one.runtime["side"] == side]
+        count = sum(one.runtime["side"] == side for one in taken)
+        known = [name for name in _CLASSES if any(name in one.runtime["classes"] for one in mine)]
+        # The class that most nodes have; pods of one workload have one.
+        chosen = max(known, key=lambda name: sum(name in one.runtime["classes"] for one in mine), default="")
+        fitting = [one for one in mine if not chosen or chosen in one.runtime["classes"]]
+        passed += [Passed(one.host, f"its node has no RuntimeClass {chosen}, which the other nodes have")
+                   for one in mine if one not in fitting]
+        replicas = "each" if workload.placement.replicas == "each" else count
+        names = [one.host for one in fitting]
+        said = f"{why[names[0]]}: one on each of" if replicas == "each" else f"{why[names[0]]}: {count} on"
+        pods = {"replicas": replicas, "nodes": sorted(one.runtime["node"] for one in fitting),
+                "match": _match(workload.placement)}
+        found.append(Assignment(side, "pod", {"name": chosen, "version": "", "command": ""},
+                                f"{said} {', '.join(names)}", pods))
+    return found, passed
+
+
+# -- which hosts -------------------------------------------------------------------------------------------------------
+
+
+def _place(workload: Workload, form: Form, target: Target, views: Mapping[str, HostView]) -> Assignment | Passed:
+    """The best way of running a workload on a host, as a process, a container or a pod of its node."""
+    if workload.rung == "pod":
+        return on_node(workload, form, target, views)
+    view = views.get(target.name)
+    if view is None:
+        return Passed(target.name, "unknown: it could not be asked")
+    found = able(workload, form, target.name, view)
+    if workload.rung != "auto" or isinstance(found, Assignment) or not cluster_of(target):
+        return found
+    node = on_node(workload, form, target, views)
+    return node if isinstance(node, Assignment) else Passed(target.name, f"{found.reason}; {node.reason}")
+
+
+def needs_cluster(workload: Workload, form: Form, target: Target, view: HostView | None) -> bool:
+    """Whether only its cluster can say if a host can run a workload."""
+    if workload.rung == "pod" or view is None or workload.rung != "auto":
+        return workload.rung == "pod"
+    return bool(cluster_of(target)) and isinstance(able(workload, form, target.name, view), Passed)
+
+
 def _rank(name: str, host: str) -> bytes:
     """A fixed order of hosts that differs from workload to workload (rendezvous hashing), so that they spread."""
     return hashlib.sha256(f"{name}\0{host}".encode()).digest()
@@ -196,25 +322,32 @@ def choose(workload: Workload, form: Form, fit: Sequence[Target], views: Mapping
     """Where a workload goes among hosts that the inventory allows.
 
     A host without a view (unreachable) is passed over as unknown: it keeps what it has, and the next submission catches
-    it up. ``held``: hosts that were given a replica before; one of them that is unknown keeps its place, so that
+    it up. ``held``: hosts and clusters that were given it before; one of them that is unknown keeps its place, so that
     nothing is placed twice because a link is down.
     """
     chosen = Chosen()
     possible: list[Assignment] = []
     for target in fit:
-        view = views.get(target.name)
-        found = Passed(target.name, "unknown: it could not be asked") if view is None else able(
-            workload, form, target.name, view)
+        found = _place(workload, form, target, views)
         if isinstance(found, Assignment):
             possible.append(found)
         else:
             chosen.passed.append(found)
     zones = {target.name: zone_of(target) for target in fit}
     replicas = workload.placement.replicas
-    keeping = sum(target.name in held and target.name not in views for target in fit)
+    places = dict.fromkeys([*(target.name for target in fit), *(side_of(cluster_of(target)) for target in fit)])
+    keeping = sum(name in held and name not in views for name in places)
     wanted = len(possible) if replicas == "each" else max(0, replicas - keeping)
-    chosen.assignments = spread(workload, wanted, possible, zones, {host: view.running for host, view in views.items()})
-    placed = len(chosen.assignments) + keeping
+    taken = spread(workload, wanted, possible, zones, {host: view.running for host, view in views.items()})
+    if workload.rung == "pod" and taken and replicas != "each":
+        # A node may have several pods.
+        taken = [taken[at % len(taken)] for at in range(wanted)]
+    nodes = [one for one in possible if one.rung == "pod"]
+    why = {one.host: "asked for" if workload.rung == "pod" else "what these hosts have" for one in nodes}
+    clusters, passed = _clusters(workload, [one for one in taken if one.rung == "pod"], nodes, why)
+    chosen.passed += passed
+    chosen.assignments = [one for one in taken if one.rung != "pod"] + clusters
+    placed = len(taken) + keeping
     if not placed:
         chosen.short = "no host can run it"
     elif replicas != "each" and placed < replicas:

@@ -9,9 +9,10 @@ from typing import Any
 
 from skerry.deploy import record
 from skerry.deploy.desired import desired
-from skerry.deploy.exchange import SECONDS, Host, Hosts, connect, encoded, lost
+from skerry.deploy.exchange import SECONDS, Hosts, Side, connect, encoded, lost
+from skerry.deploy.kube import Place, cluster_of, places
 from skerry.deploy.load import Submitted
-from skerry.deploy.placement import Assignment, Chosen, Passed, candidates, choose, zone_of
+from skerry.deploy.placement import Assignment, Chosen, Passed, candidates, choose, needs_cluster, zone_of
 from skerry.errors import Exit, SkerryError
 from skerry.targets.api import Fault, Target
 
@@ -23,7 +24,7 @@ _THERE = ("created", "changed", "repaired", "unchanged", "unknown", "rolled back
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one workload on one host.
+    """What became of one workload on one host, or in one cluster (``cluster/NAME``).
 
     ``action``: created, changed, repaired, unchanged, removed, rolled back, absent, failed, unknown (host not reached),
     held (the roll-out stopped before it); in a plan create, change, repair, unchanged, remove.
@@ -60,13 +61,14 @@ class Report:
         """0 all as asked for, 1 something failed, 4 a host was not reached."""
         if self.failed:
             return Exit.FAILED
-        return Exit.UNREACHABLE if self.faults else Exit.OK
+        unknown = self.faults or any(one.action == "unknown" for one in self.outcomes)
+        return Exit.UNREACHABLE if unknown else Exit.OK
 
 
 def _outcome(host: str, said: Mapping[str, Any], places: Mapping[tuple[str, str], Assignment]) -> Outcome:
     error = said.get("error")
     place = places.get((host, said["name"]))
-    return Outcome(host, said["name"], said["action"], said.get("changes", {}),
+    return Outcome(said.get("host", host), said["name"], said["action"], said.get("changes", {}),
                    None if error is None else Fault(error["code"], error["cause"], error["remedy"]),
                    bool(said.get("kept")), place.rung if place else "", place.why if place else "")
 
@@ -101,7 +103,7 @@ class Rollout:
 
     def plan(self) -> Report:
         """What would be done; nothing is changed anywhere."""
-        with connect(self._involved(), self.seconds) as hosts:
+        with connect(self._involved(), self.seconds, self._clusters()) as hosts:
             self._place(hosts)
             for host, said in self._planned(hosts).items():
                 self.report.outcomes += [_outcome(host, one, self.places) for one in said]
@@ -110,7 +112,7 @@ class Rollout:
 
     def run(self) -> Report:
         """Do it."""
-        with connect(self._involved(), self.seconds) as hosts:
+        with connect(self._involved(), self.seconds, self._clusters()) as hosts:
             self._place(hosts)
             self._check_room(hosts)
             planned = self._planned(hosts)
@@ -129,10 +131,22 @@ class Rollout:
     def _involved(self) -> list[Target]:
         """Hosts that any workload may go to or was given to; with ``prune`` all of them."""
         names = {host for hosts in self.given.values() for host in hosts}
-        names |= {target.name for fit, _ in self.fit.values() for target in fit}
+        names |= {target.name for name, (fit, _) in self.fit.items() for target in fit
+                  if self.by_name[name].workload.rung != "pod"}
         return [target for target in self.targets if self.prune or target.name in names]
 
+    def _clusters(self, hosts: Hosts | None = None) -> list[Place]:
+        """Clusters that pods go to or were given to; ``hosts``: those that only hosts' words show to be needed."""
+        views = {} if hosts is None else {name: host.view for name, host in hosts.open.items()}
+        known = {host for given in self.given.values() for host in given}
+        needed = {cluster_of(target) for one in self.submitted for target in self.fit[one.name][0]
+                  if needs_cluster(one.workload, one.module.form, target, views.get(target.name))}
+        there = set() if hosts is None else set(hosts.names)
+        return [place for place in places(self.targets)
+                if place.side not in there and (self.prune or place.side in known or place.name in needed)]
+
     def _place(self, hosts: Hosts) -> None:
+        hosts.join([], self._clusters(hosts), self.seconds)
         self.report.faults = hosts.faults
         views = {name: host.view for name, host in hosts.open.items()}
         for one in self.submitted:
@@ -156,13 +170,13 @@ class Rollout:
                 raise SkerryError("DEPLOY_021", f"{name}: no host can run it ({said})",
                                   "change its placement or rung, or install what is missing", Exit.FAILED)
 
-    def _message(self, op: str, host: Host) -> dict[str, Any]:
+    def _message(self, op: str, host: Side) -> dict[str, Any]:
         """What a host is told of this submission."""
         return {"op": op, "workloads": self.wanted.get(host.target.name, []), "owner": self.owner,
                 "names": sorted(self.by_name), "prune": self.prune}
 
     def _planned(self, hosts: Hosts) -> dict[str, list[dict[str, Any]]]:
-        def ask(host: Host) -> list[dict[str, Any]]:
+        def ask(host: Side) -> list[dict[str, Any]]:
             return [one["result"] for one in host.ask(self._message("plan", host), self.seconds)]
 
         return hosts.each(hosts.open, ask)
@@ -191,14 +205,14 @@ class Rollout:
             if actions <= {"unchanged"}:
                 self.report.outcomes += [_outcome(host, one, self.places) for one in said]
             elif "change" in actions:
-                by_zone.setdefault(zones[host], []).append(host)
+                by_zone.setdefault(zones.get(host, host), []).append(host)
             elif "remove" in actions:
                 leaving.append(host)
             else:
                 calm.append(host)
         return [wave for wave in (calm, *by_zone.values(), leaving) if wave]
 
-    def _apply(self, host: Host) -> list[Outcome]:
+    def _apply(self, host: Side) -> list[Outcome]:
         """Change one host; what its side refuses as a whole (a full disk) has failed there, and stops the roll-out."""
         try:
             return self._changed(host)
@@ -209,7 +223,7 @@ class Rollout:
             name = host.target.name
             return [Outcome(name, one["name"], "failed", error=said) for one in self.wanted.get(name, [])]
 
-    def _changed(self, host: Host) -> list[Outcome]:
+    def _changed(self, host: Side) -> list[Outcome]:
         name = host.target.name
         mine = self.wanted.get(name, [])
         blobs: dict[str, Path] = {}
@@ -267,19 +281,21 @@ class Rollout:
                     self.report.outcomes.append(Outcome(name, workload, "unknown", error=said))
 
     def _note(self) -> None:
-        asked = {target.name for target in self.targets}
+        sides = {place.side for place in places(self.targets)}
+        asked = {target.name for target in self.targets} | sides
         with record.changing(self.inventory) as notes:
             former = notes.get(self.owner, {})
             given = {} if self.prune else former
             for name in self.by_name:
                 there = {one.host for one in self.report.outcomes
-                         if one.name == name and (one.kept or one.action in _THERE)}
+                         if one.name == name and (one.kept or one.action in _THERE)
+                         and (one.rung != "pod" or one.host in sides)}
                 given[name] = sorted(there | (set(former.get(name, [])) - asked))
             notes[self.owner] = given
 
     def _done(self) -> Report:
         order = {target.name: at for at, target in enumerate(self.targets)}
-        self.report.outcomes.sort(key=lambda one: (one.name, order.get(one.host, 0)))
+        self.report.outcomes.sort(key=lambda one: (one.name, order.get(one.host, len(order))))
         return self.report
 
 

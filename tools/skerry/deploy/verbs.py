@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skerry.deploy import record
-from skerry.deploy.exchange import SECONDS, Host, connect
+from skerry.deploy.exchange import SECONDS, Side, connect
+from skerry.deploy.kube import places
 from skerry.errors import Exit, SkerryError
 from skerry.targets.api import Target
 
@@ -38,15 +39,15 @@ def overview(targets: Sequence[Target], inventory: Sequence[str], names: Sequenc
              seconds: float = SECONDS) -> Overview:
     """What runs where. Hosts without the role workload have nothing and are no fault."""
     found = Overview()
-    with connect(targets, seconds) as hosts:
+    with connect(targets, seconds, places(targets)) as hosts:
         said = hosts.each(hosts.open, lambda host: [row for answer in host.ask({"op": "status"}, seconds)
                                                     for row in answer["workloads"]])
         found.faults = {name: fault for name, fault in hosts.faults.items() if fault.code != "DEPLOY_030"}
     notes = record.read(inventory)
-    for target in targets:
-        found.rows += [{"host": target.name, **row} for row in said.get(target.name, [])]
-        if target.name in found.faults:
-            found.rows += given(notes, target.name)
+    for name in hosts.names:
+        found.rows += [{"host": name, **row} for row in said.get(name, [])]
+        if name in found.faults:
+            found.rows += given(notes, name)
     if names:
         found.rows = [row for row in found.rows if row["name"] in names]
     found.rows.sort(key=lambda row: row["name"])
@@ -72,10 +73,11 @@ def run_ended(row: Mapping[str, Any]) -> bool:
 
 @dataclass
 class Done:
-    """Answers by host, and hosts that were not reached."""
+    """Answers by host or cluster, those that were not reached, and all that were asked."""
 
     results: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     faults: dict[str, SkerryError] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
 
     @property
     def exit_code(self) -> Exit:
@@ -94,23 +96,24 @@ def everywhere(targets: Sequence[Target], message: Mapping[str, Any], name: str,
     """Ask every host that has a workload to do one thing with it."""
     done = Done()
 
-    def ask(host: Host) -> list[Mapping[str, Any]]:
+    def ask(host: Side) -> list[Mapping[str, Any]]:
         if name not in host.view.running:
             return []
         return [answer["result"] for answer in host.ask(message, _PATIENCE)]
 
-    with connect(targets, seconds) as hosts:
+    with connect(targets, seconds, places(targets)) as hosts:
         said = hosts.each(hosts.open, ask)
         done.faults = {host: fault for host, fault in hosts.faults.items() if fault.code != "DEPLOY_030"}
-    for target in targets:
-        done.results += [(target.name, one) for one in said.get(target.name, [])]
+    done.asked = hosts.names
+    for host in hosts.names:
+        done.results += [(host, one) for one in said.get(host, [])]
     return done
 
 
 def undeploy(targets: Sequence[Target], inventory: Sequence[str], name: str, seconds: float = SECONDS) -> Done:
     """Take a workload away from these hosts, whoever owns it. One that cannot be asked is remembered."""
     done = everywhere(targets, {"op": "remove", "names": [name]}, name, seconds)
-    gone = {target.name for target in targets} - set(done.faults)
+    gone = set(done.asked) - set(done.faults)
     with record.changing(inventory) as notes:
         for given in notes.values():
             left = [host for host in given.pop(name, []) if host not in gone]

@@ -21,7 +21,8 @@ from rich.live import Live
 from rich.text import Text
 
 from skerry.deploy import show
-from skerry.deploy.exchange import AT_ONCE, Host
+from skerry.deploy.exchange import AT_ONCE, name_of, opened
+from skerry.deploy.kube import Place, places
 from skerry.errors import Exit, SkerryError
 from skerry.targets.api import Target
 
@@ -63,7 +64,7 @@ class Picture:
 
     def __init__(self, names: Sequence[str], given: Callable[[str], list[Row]]) -> None:
         self.names, self.given = names, given
-        self.rows: dict[str, dict[str, Row]] = {}
+        self.rows: dict[str, dict[tuple[str, str], Row]] = {}
         self.faults: dict[str, SkerryError] = {}
 
     def take(self, host: str, answer: Answer) -> Iterator[Event]:
@@ -78,7 +79,7 @@ class Picture:
                 yield Event("found", host, {"host": host})
             found = [{"host": host, **row} for row in answer]
         before = self.rows.get(host, {})
-        now = {row["name"]: row for row in found if not self.names or row["name"] in self.names}
+        now = {(row["name"], row.get("pod", "")): row for row in found if not self.names or row["name"] in self.names}
         self.rows[host] = now
         for name in sorted({*before, *now}):
             if name not in before:
@@ -100,30 +101,30 @@ class Picture:
 
 
 class Polls:
-    """A thread for each host that asks it until the end."""
+    """A thread for each host and cluster that asks it until the end."""
 
-    def __init__(self, targets: Sequence[Target], seconds: float) -> None:
+    def __init__(self, targets: Sequence[Target | Place], seconds: float) -> None:
         self.seconds = seconds
         self.stop = threading.Event()
         self.arrived: queue.SimpleQueue[tuple[str, Answer] | None] = queue.SimpleQueue()
         self._logins = threading.Semaphore(AT_ONCE)
         self._threads = [threading.Thread(target=self._poll, args=(target,), daemon=True) for target in targets]
 
-    def _poll(self, target: Target) -> None:
+    def _poll(self, target: Target | Place) -> None:
         while not self.stop.is_set():
             try:
                 self._ask(target)
             except SkerryError as error:
-                self.arrived.put((target.name, [] if error.code == "DEPLOY_030" else error))
+                self.arrived.put((name_of(target), [] if error.code == "DEPLOY_030" else error))
             self.stop.wait(AGAIN)
 
-    def _ask(self, target: Target) -> None:
+    def _ask(self, target: Target | Place) -> None:
         with self._logins:
-            host = Host(target, self.seconds)
+            host = opened(target, self.seconds)
         try:
             while not self.stop.is_set():
                 said = list(host.ask({"op": "status"}, self.seconds))
-                self.arrived.put((target.name, [row for answer in said for row in answer["workloads"]]))
+                self.arrived.put((name_of(target), [row for answer in said for row in answer["workloads"]]))
                 self.stop.wait(EVERY)
         finally:
             host.close()
@@ -186,7 +187,7 @@ def _object(event: Event) -> dict[str, Any]:
 
 def follow(targets: Sequence[Target], picture: Picture, seconds: float, as_json: bool) -> Exit:
     """Show what changes until SIGINT or SIGTERM: a live table on a terminal, else a line (an object) an event."""
-    polls, console = Polls(targets, seconds), Console()
+    polls, console = Polls([*targets, *places(targets)], seconds), Console()
     with polls.running():
         if as_json or not console.is_terminal:
             for host, answer in polls.answers():
