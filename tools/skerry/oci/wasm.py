@@ -33,49 +33,20 @@ class Program:
         return "wasip2" if self.form == "component" else "wasip1"
 
 
-class _CutError(Exception):
-    """The bytes end, or say something that the format does not have."""
-
-
-class _Reader:
-    def __init__(self, data: bytes, at: int, end: int) -> None:
-        self.data, self.at, self.end = data, at, end
-
-    def take(self, size: int) -> bytes:
-        if self.at + size > self.end:
-            raise _CutError(f"{size} bytes are announced at byte {self.at}, {self.end - self.at} are there")
-        self.at += size
-        return self.data[self.at - size : self.at]
-
-    def byte(self) -> int:
-        return self.take(1)[0]
-
-    def number(self) -> int:
-        """A LEB128 of at most 5 bytes."""
-        value = 0
-        for shift in range(0, 35, 7):
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            if not byte & 0x80:
-                return value
-        raise _CutError(f"a number at byte {self.at} is too long")
-
-    def name(self) -> str:
+class _Reader(core.Reader):
+    def external_name(self) -> str:
         """A name of an import or export, without its encoding's first byte."""
         if self.byte() > 1:
-            raise _CutError(f"a name of an unknown kind at byte {self.at - 1}")
-        try:
-            return self.take(self.number()).decode()
-        except UnicodeDecodeError as error:
-            raise _CutError(f"a name before byte {self.at} is no UTF-8") from error
+            raise core.CutError(f"a name of an unknown kind at byte {self.at - 1}")
+        return self.name()
 
     def description(self) -> None:
         """externdesc: what an import or export is; read over."""
         kind = self.byte()
         if kind == 0 and self.byte() != 0x11:
-            raise _CutError(f"an item of an unknown kind at byte {self.at - 1}")
+            raise core.CutError(f"an item of an unknown kind at byte {self.at - 1}")
         if kind > 5:
-            raise _CutError(f"an item of the unknown kind {kind} at byte {self.at - 1}")
+            raise core.CutError(f"an item of the unknown kind {kind} at byte {self.at - 1}")
         if kind in (2, 3) and self.byte() == 1 and kind == 3:
             return  # a type of its own has no number
         self.number()
@@ -83,11 +54,8 @@ class _Reader:
 
 def _names(reader: _Reader, exports: bool) -> list[str]:
     found: list[str] = []
-    count = reader.number()
-    if count > core.MOST_NAMES:
-        raise _CutError(f"{count} imports or exports are announced at byte {reader.at}, {core.MOST_NAMES} are taken")
-    for _ in range(count):
-        found.append(reader.name())
+    for _ in range(reader.names()):
+        found.append(reader.external_name())
         if exports:
             if reader.byte() == 0:
                 reader.byte()  # the sort of a core item has a second byte
@@ -101,19 +69,13 @@ def _names(reader: _Reader, exports: bool) -> list[str]:
 def _sections(data: bytes) -> tuple[list[str], list[str]]:
     imports: list[str] = []
     exports: list[str] = []
-    reader = _Reader(data, 8, len(data))
-    while reader.at < reader.end:
-        kind, size = reader.byte(), reader.number()
-        inner = _Reader(data, reader.at, reader.at + size)
-        if inner.end > reader.end:
-            raise _CutError(f"{size} bytes are announced at byte {inner.at}, {reader.end - inner.at} are there")
-        reader.at = inner.end
+    for kind, inner in _Reader(data, 8, len(data)).sections():
         if kind > _LAST:
-            raise _CutError(f"a section of unknown kind {kind} before byte {inner.at}")
+            raise core.CutError(f"a section of unknown kind {kind} before byte {inner.at}")
         if kind in (_IMPORTS, _EXPORTS):
             (imports if kind == _IMPORTS else exports).extend(_names(inner, kind == _EXPORTS))
         if len(imports) + len(exports) > core.MOST_NAMES:
-            raise _CutError(f"it has more than {core.MOST_NAMES} imports and exports")
+            raise core.CutError(f"it has more than {core.MOST_NAMES} imports and exports")
     return imports, exports
 
 
@@ -135,7 +97,7 @@ def look(path: Path) -> Program:
         return Program(data, "core")
     try:
         imports, exports = _sections(data)
-    except _CutError as error:
+    except core.CutError as error:
         raise SkerryError("IMAGE_011", f"{path} is a damaged component: {error}", "build or copy it again") from error
     return Program(data, "component", tuple(sorted(imports)), tuple(sorted(exports)))
 

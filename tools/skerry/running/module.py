@@ -7,8 +7,10 @@ Validation of the code itself is the engines' business.
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from skerry.errors import SkerryError
 
@@ -36,17 +38,20 @@ class Module:
     exports: dict[str, str] = field(default_factory=dict)
 
 
-class _CutError(Exception):
+class CutError(Exception):
     """The bytes end, or say something impossible."""
 
 
-class _Reader:
+class Reader:
+    """Reads what binaries consist of, from ``start`` up to ``end``; every method raises `CutError`."""
+
     def __init__(self, data: bytes, start: int, end: int) -> None:
         self.data, self.at, self.end = data, start, end
 
     def byte(self) -> int:
+        """A byte."""
         if self.at >= self.end:
-            raise _CutError(f"it ends at byte {self.at}")
+            raise CutError(f"it ends at byte {self.at}")
         self.at += 1
         return self.data[self.at - 1]
 
@@ -60,42 +65,53 @@ class _Reader:
                 break
             shift += 7
             if shift > 28:
-                raise _CutError(f"a number at byte {self.at} is too long")
+                raise CutError(f"a number at byte {self.at} is too long")
         if value >= 1 << 32:
-            raise _CutError(f"a number at byte {self.at} is too large")
+            raise CutError(f"a number at byte {self.at} is too large")
         return value
 
     def take(self, size: int) -> bytes:
+        """Some bytes."""
         self.skip(size)
         return self.data[self.at - size : self.at]
 
     def skip(self, size: int) -> None:
         """Read over what another reader reads."""
         if self.at + size > self.end:
-            raise _CutError(f"{size} bytes are announced at byte {self.at}, {self.end - self.at} are there")
+            raise CutError(f"{size} bytes are announced at byte {self.at}, {self.end - self.at} are there")
         self.at += size
 
     def name(self) -> str:
+        """A name."""
         try:
             return self.take(self.number()).decode()
         except UnicodeDecodeError as error:
-            raise _CutError(f"a name before byte {self.at} is no UTF-8") from error
+            raise CutError(f"a name before byte {self.at} is no UTF-8") from error
 
     def names(self) -> int:
         """How many imports or exports follow."""
         found = self.number()
         if found > MOST_NAMES:
-            raise _CutError(f"{found} imports or exports are announced at byte {self.at}, {MOST_NAMES} are taken")
+            raise CutError(f"{found} imports or exports are announced at byte {self.at}, {MOST_NAMES} are taken")
         return found
 
+    def sections(self) -> Iterator[tuple[int, Self]]:
+        """The sections up to the end: kind, and a reader of the content."""
+        while self.at < self.end:
+            kind, size = self.byte(), self.number()
+            start = self.at
+            self.skip(size)
+            yield kind, type(self)(self.data, start, self.at)
+
     def limits(self) -> None:
+        """Limits of a table or memory; read over."""
         flags = self.byte()
         self.number()
         if flags & 1:
             self.number()
 
 
-def _imports(reader: _Reader) -> tuple[tuple[str, str], ...]:
+def _imports(reader: Reader) -> tuple[tuple[str, str], ...]:
     found = []
     for _ in range(reader.names()):
         found.append((reader.name(), reader.name()))
@@ -113,11 +129,11 @@ def _imports(reader: _Reader) -> tuple[tuple[str, str], ...]:
             reader.byte()
             reader.number()
         else:
-            raise _CutError(f"an import of unknown kind {kind}")
+            raise CutError(f"an import of unknown kind {kind}")
     return tuple(found)
 
 
-def _exports(reader: _Reader) -> dict[str, str]:
+def _exports(reader: Reader) -> dict[str, str]:
     found = {}
     for _ in range(reader.names()):
         name = reader.name()
@@ -129,22 +145,17 @@ def _exports(reader: _Reader) -> dict[str, str]:
 def _sections(data: bytes) -> tuple[tuple[tuple[str, str], ...], dict[str, str]]:
     imports: tuple[tuple[str, str], ...] = ()
     exports: dict[str, str] = {}
-    reader, seen = _Reader(data, 8, len(data)), set[int]()
-    while reader.at < reader.end:
-        kind = reader.byte()
+    seen = set[int]()
+    for kind, inner in Reader(data, 8, len(data)).sections():
         if kind in seen and kind:
-            raise _CutError(f"a second section of kind {kind} at byte {reader.at - 1}")
+            raise CutError(f"a second section of kind {kind} at byte {inner.at}")
         seen.add(kind)
-        size = reader.number()
-        start = reader.at
-        reader.skip(size)
-        inner = _Reader(data, start, start + size)
         if kind == 2:
             imports = _imports(inner)
         elif kind == 7:
             exports = _exports(inner)
         elif kind > 13:
-            raise _CutError(f"a section of unknown kind {kind} at byte {start}")
+            raise CutError(f"a section of unknown kind {kind} at byte {inner.at}")
     return imports, exports
 
 
@@ -193,7 +204,7 @@ def inspect(path: Path) -> Module:
         )
     try:
         imports, exports = _sections(data)
-    except _CutError as error:
+    except CutError as error:
         raise SkerryError("RUN_004", f"{path} is damaged: {error}", "build or copy it again") from error
     foreign = next(((module, name) for module, name in imports if module not in _WASI), None)
     if foreign is not None:
