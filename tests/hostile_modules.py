@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
 import wasm_modules
+
+from skerry import paths
 
 #: What the C program does, by its first argument; the second is the directory that it was given.
 ATTACKER_C = r"""
@@ -107,8 +114,7 @@ int main(int count, char **arguments) {
 """
 
 #: wasi-threads: each thread starts another for ever. No runtime is told to link it.
-_FORKS = """(module (import "env" "memory" (memory 1 1 shared))
-  (import "wasi" "thread-spawn" (func $spawn (param i32) (result i32)))
+_FORKS = """(module (import "wasi" "thread-spawn" (func $spawn (param i32) (result i32))) (memory (export "memory") 1)
   (func $more (loop $again (drop (call $spawn (i32.const 0))) (br $again)))
   (func (export "wasi_thread_start") (param i32 i32) (call $more))
   (func (export "_start") (call $more)))"""
@@ -139,6 +145,24 @@ def _program(bodies: list[bytes], start: int = 0) -> bytes:
     exports = _section(7, b"\x02\x06memory\x02\0\x06_start\0" + _number(start))
     code = _section(10, _number(len(bodies)) + b"".join(_number(len(one)) + one for one in bodies))
     return _HEAD + _TYPES + functions + memory + exports + code
+
+
+def compiled(source: str, name: str) -> Path:
+    """A C program for WASI, built once."""
+    out = paths.cache() / "tests" / f"{name}-{hashlib.sha256(source.encode()).hexdigest()[:16]}.wasm"
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        text, part = out.with_suffix(".c"), out.with_suffix(".part")
+        text.write_text(source, encoding="utf-8")
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", "-Os", "-s"]
+        subprocess.run([*command, "-o", str(part), str(text)], check=True, capture_output=True, timeout=300)
+        part.replace(out)
+    return out
+
+
+def attacker() -> Path:
+    """The C program."""
+    return compiled(ATTACKER_C, "attacker")
 
 
 def forks() -> bytes:

@@ -66,6 +66,16 @@ def _stdin(given: str | None) -> Path | None:
     return Path(given)
 
 
+_OpenFiles = Annotated[int, typer.Option(min=16, help="Descriptors that it may have open, the runtime's own included.")]
+_Directories = Annotated[
+    list[str] | None,
+    typer.Option("--dir", metavar="HOST_DIR::GUEST_DIR", help="A directory OF THE HOST that the module may use."),
+]
+_Native = Annotated[
+    list[str] | None, typer.Option(metavar="ARCH=FILE", help="A static native build of the same program: the control.")
+]
+
+
 @app.command(
     context_settings={"allow_extra_args": False},
     epilog="Exit codes: 0 every run exited with 0; 1 a run exited otherwise, trapped, met a limit or could not be made;"
@@ -88,17 +98,13 @@ def run(
     env: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="A variable of the module's environment.")
     ] = None,
-    directory: Annotated[
-        list[str] | None,
-        typer.Option("--dir", metavar="HOST_DIR::GUEST_DIR", help="A directory OF THE HOST that the module may use."),
-    ] = None,
+    directory: _Directories = None,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds for each run; 0 for no limit.")] = 60.0,
     memory: Annotated[str | None, typer.Option(help="Memory for each run, like 64M.")] = None,
     output_limit: Annotated[str, typer.Option(help="Bytes that a run may print, both streams together.")] = "16M",
-    native: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ARCH=FILE", help="A static native build of the same program: the control."),
-    ] = None,
+    open_files: _OpenFiles = 256,
+    disk: Annotated[str, typer.Option(help="Bytes that a run may write to files.")] = "256M",
+    native: _Native = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each host and rung.")] = False,
 ) -> int:
     """Run one WebAssembly module on every chosen host and rung, and leave nothing behind there."""
@@ -119,6 +125,8 @@ def run(
         timeout=timeout or None,
         memory=units.size(memory, "--memory") if memory else None,
         output_limit=units.size(output_limit, "--output-limit"),
+        open_files=open_files,
+        disk=units.size(disk, "--disk"),
     )
     inspect(module)
     natives = _natives(native or [])

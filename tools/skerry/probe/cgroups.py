@@ -8,6 +8,16 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+#: Exit code of a process that SIGKILL ended, as a shell, Docker and containerd give it.
+KILLED = 128 + signal.SIGKILL
+#: Part of a limit that counts as all of it: the kernel charges memory in batches of 64 pages a core.
+_FULL = 0.98
+
+
+def full(peak: int | None, limit: int | None) -> bool:
+    """Whether a group came to its memory limit: a kill that nobody here asked for was the kernel's then."""
+    return peak is not None and limit is not None and peak >= limit * _FULL
+
 
 def kill_all(pids: Iterable[int]) -> None:
     """SIGKILL to each; one that has ended meanwhile is passed over."""

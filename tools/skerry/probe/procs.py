@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import resource
 import select
 import signal
 import time
@@ -17,6 +18,7 @@ from typing import Callable, NoReturn
 from . import memory, trace
 from .cgroups import Group, kill_all
 from .faults import ProbeError
+from .usage import Usage
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -42,11 +44,13 @@ def adopt_orphans() -> None:
 
 @dataclass
 class Limits:
-    """Seconds, bytes, bytes of both streams together; None: no limit."""
+    """Seconds, bytes, bytes of both streams together, descriptors, bytes written to files; None: no limit."""
 
     timeout: float | None = None
     memory: int | None = None
     output: int | None = None
+    open_files: int | None = None
+    disk: int | None = None
 
 
 @dataclass
@@ -78,14 +82,20 @@ def exec_child(path: str, argv: list[str], env: dict[str, str]) -> Child:
     return child
 
 
-def become(stdin: int, out: int, err: int, parent: int, group: Group | None) -> None:
-    """Turn a fresh fork into a run's own process: its signals, session, control group and standard descriptors.
+def become(
+    stdin: int, out: int, err: int, parent: int, group: Group | None, open_files: int | None = None,
+    disk: int | None = None,
+) -> None:  # fmt: skip
+    """Turn a fresh fork into a run's own process: its signals, session, control group, standard descriptors, and what
+    the kernel itself holds it to: descriptors and the size of a file (SIGXFSZ, which Python had switched off).
 
     Raises:
         OSError: the control group does not take it.
     """
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGHUP):
+    for number in (
+        signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGHUP, signal.SIGXFSZ,
+    ):  # fmt: skip
         signal.signal(number, signal.SIG_DFL)
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -97,6 +107,11 @@ def become(stdin: int, out: int, err: int, parent: int, group: Group | None) -> 
         file.write("1000")  # when memory runs out it is this program that goes, not the probe
     for source, target in ((stdin, 0), (out, 1), (err, 2)):
         os.dup2(source, target)
+    for which, limit in ((resource.RLIMIT_NOFILE, open_files), (resource.RLIMIT_FSIZE, disk)):
+        if limit is not None:
+            hard = resource.getrlimit(which)[1]
+            least = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+            resource.setrlimit(which, (least, least))
 
 
 class Execution:
@@ -107,6 +122,7 @@ class Execution:
         self.limits, self.group, self.take, self.watch = limits, group, take, watch
         self.ended = Ended()
         self.seen = 0
+        self.usage = Usage(limits.open_files, limits.disk)
         self.status: int | None = None
         self.pipes: dict[int, str] = {}
         #: Siblings that stay: without a control group, a run's own processes are known only by not being these.
@@ -129,7 +145,8 @@ class Execution:
         pid = os.fork()
         if pid == 0:
             try:
-                become(stdin, out_write, err_write, parent, self.group)
+                limits = self.limits
+                become(stdin, out_write, err_write, parent, self.group, limits.open_files, limits.disk)
                 for fd in (out, err, report, ready, go, out_write, err_write, self.wake, self.wake_write):
                     os.close(fd)
                 os.write(ready_write, b"r")
@@ -190,6 +207,8 @@ class Execution:
             waits.append(self.watch)
         elif self.limits.memory is not None:
             waits.append(0.05)
+        if self.usage.watched:
+            waits.append(self.usage.tick)
         return None if not waits else min(waits) * 1000 + 0.5
 
     def _look(self, deadline: float | None) -> None:
@@ -204,6 +223,8 @@ class Execution:
                 self.ended.limit = "memory"
         if self.group is not None and self.limits.memory is not None and self.group.oom_kills():
             self.ended.limit = "memory"
+        if self.usage.watched and self.ended.limit is None:
+            self.ended.limit = self.usage.met(self.group.pids() if self.group is not None else [self.pid])
 
     def _read(self, fd: int) -> bool:
         """Take what is there; False at its end."""
@@ -299,6 +320,8 @@ class Execution:
         if ended.limit is None and self.status is not None:
             if os.WIFSIGNALED(self.status):
                 ended.signal = os.WTERMSIG(self.status)
+                if ended.signal == signal.SIGXFSZ and self.limits.disk is not None:
+                    ended.limit, ended.signal = "disk", None
             else:
                 ended.exit_code = os.WEXITSTATUS(self.status)
         if ended.report.startswith(b"exec "):

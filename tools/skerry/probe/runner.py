@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from . import frames, memory, procs
 from .faults import ProbeError
 from .rungs.all import ALL, find
-from .rungs.base import Host, Result, Slot, Spec
+from .rungs.base import Host, LimitMetError, Result, Slot, Spec
 
 #: How much of standard error a sample keeps.
 TAIL = 2000
@@ -65,7 +65,11 @@ class Runner:
         def take(stream: str, data: bytes) -> None:
             self.send({"op": "out", "id": number, "stream": stream}, data)
 
-        slot = find(spec.rung).open(self.host, spec)
+        try:
+            slot = find(spec.rung).open(self.host, spec)
+        except LimitMetError as met:
+            self.send({"op": "done", "id": number, "result": vars(met.result)})
+            return
         try:
             result = slot.once(take, False)
         finally:
@@ -79,7 +83,7 @@ class Runner:
 
     def serve(self, request: dict[str, Any]) -> None:
         """Make a spec ready, then sample it until released."""
-        spec = Spec(**request["spec"])
+        spec = Spec(**request["spec"], sampled=True)
         slot = find(spec.rung).open(self.host, spec)
         slot.stays = True
         memory.trim()  # many slots wait beside each other on a small host

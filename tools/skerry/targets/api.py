@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, Self
 
 Rung = Literal["native", "embedded", "process", "container", "pod"]
 Payload = Literal["wasm", "native"]
-Limit = Literal["timeout", "memory", "output"]
+Limit = Literal["timeout", "memory", "output", "open_files", "disk"]
 MemorySource = Literal["cgroup", "pss", "rusage"]
 
 #: The ladder's order, lowest first.
@@ -124,6 +124,8 @@ class RunSpec:
             Guest paths are absolute; their parent directories become preopened directories.
         timeout, memory, output_limit: limits (None: none, but where runs have a cgroup three quarters of the memory
             that the host has available; output counts both streams together).
+        open_files, disk: likewise: descriptors of a process, the runtime's own included; bytes that the run may write
+            to files. None where time is measured: they are looked at while the program runs.
     """
 
     key: str
@@ -138,6 +140,8 @@ class RunSpec:
     timeout: float | None = 60.0
     memory: int | None = None
     output_limit: int | None = 16 << 20
+    open_files: int | None = None
+    disk: int | None = None
 
 
 @dataclass(frozen=True)

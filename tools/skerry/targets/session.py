@@ -34,7 +34,7 @@ from skerry.targets.connect import Started, start
 #: Seconds between two pings, and of silence after which the host counts as lost.
 PING = 5.0
 SILENCE = 30.0
-#: Seconds that a run may take beyond its own limit before the session gives it up.
+#: Seconds that a run and its compiler may take beyond their own limits before the session gives it up.
 GRACE = 240.0
 
 
@@ -313,6 +313,8 @@ class ProbeSession:
             "timeout": spec.timeout,
             "memory": spec.memory,
             "output_limit": spec.output_limit,
+            "open_files": spec.open_files,
+            "disk": spec.disk,
             "empty": empty,
         }
         if spec.key.startswith("pod/"):
@@ -331,7 +333,7 @@ class ProbeSession:
         self._write({"op": "run", "id": number, "spec": fields})
         fault, answer = None, {}
         try:
-            answer = self._end(number, waiting, None if spec.timeout is None else spec.timeout + GRACE)
+            answer = self._end(number, waiting, None if spec.timeout is None else 2 * spec.timeout + GRACE)
         except SkerryError as error:
             if error.code.startswith("TARGET_02"):
                 raise

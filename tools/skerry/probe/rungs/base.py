@@ -11,12 +11,16 @@ from typing import Any
 from .. import elf, hostinfo
 from ..cgroups import Cgroups, Group
 from ..faults import ProbeError, disk_full
-from ..procs import Ended, Limits, Take
+from ..procs import Child, Ended, Limits, Take, execute
 from ..store import Store
 from ..traps import from_signal
 
 #: Bytes of available memory that no run without a limit of its own gets.
 KEPT_FREE = 128 << 20
+#: Processes and threads of a container.
+PROCESSES = 64
+#: Seconds that a compiler has where samples are to be taken, or the run has no limit.
+COMPILE_SECONDS = 300.0
 #: Seconds between two looks at proportional set sizes when memory is what is measured.
 WATCH = 0.002
 #: The same where it only stands in for a control group.
@@ -56,10 +60,14 @@ class Spec:
     timeout: float | None = None
     memory: int | None = None
     output_limit: int | None = None
+    open_files: int | None = None
+    disk: int | None = None
     library: str | None = None
     library_version: str = ""
     empty: bool = False
     placement: dict[str, Any] = field(default_factory=dict)
+    #: It is made ready for samples.
+    sampled: bool = False
 
     @property
     def rung(self) -> str:
@@ -75,7 +83,7 @@ class Spec:
 
     @property
     def limits(self) -> Limits:
-        return Limits(self.timeout, self.memory, self.output_limit)
+        return Limits(self.timeout, self.memory, self.output_limit, self.open_files, self.disk)
 
 
 def capability(
@@ -141,6 +149,14 @@ def from_ended(ended: Ended, group: Group | None) -> Result:
         result.exit_code = None
     result.account(ended.pss, ended.maxrss, group)
     return result
+
+
+class LimitMetError(ProbeError):
+    """A limit of the run ended the compiler before it; ``result`` is what the run came to."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__("RUN_012", f"its compiler met the limit {result.limit}", "give it more, or another module")
+        self.result = result
 
 
 def spare_memory() -> int:
@@ -238,6 +254,27 @@ class Slot:
         if group is not None or self.stays:
             return WATCH_DOG if group is None and self.spec.limits.memory is not None else 0.0
         return WATCH_DOG
+
+    def compiler(self, child: Child, take: Take) -> Ended:
+        """See a compiler through, under the limits of the run itself: a module may be a bomb for it.
+
+        Raises:
+            LimitMetError: it met one.
+        """
+        spec, given = self.spec, self.spec.timeout
+        seconds = COMPILE_SECONDS if spec.sampled or given is None else min(given, COMPILE_SECONDS)
+        group = self.host.cgroups.new(spec.memory)
+        null = os.open(os.devnull, os.O_RDONLY)
+        watch = WATCH_DOG if group is None and spec.memory is not None else 0.0
+        try:
+            ended = execute(child, null, Limits(seconds, spec.memory), group, take, watch)
+            if ended.limit is not None:
+                raise LimitMetError(from_ended(ended, group))
+            return ended
+        finally:
+            os.close(null)
+            if group is not None:
+                group.remove()
 
     def once(self, take: Take, memory: bool) -> Result:
         """Run it once; ``memory``: proportional set size is wanted, and polled for."""

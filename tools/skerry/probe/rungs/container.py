@@ -7,6 +7,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -15,15 +16,16 @@ from typing import Any
 
 from .. import images
 from .. import memory as sizes
-from ..cgroups import Group
+from ..cgroups import KILLED, Group, full
 from ..docker_api import LABEL, Docker, DockerError, connect
 from ..faults import ProbeError
 from ..procs import CHUNK, Take
 from ..traps import UNKNOWN, from_signal, from_text
-from .base import Host, Result, Rung, Slot, Spec, capability
+from ..usage import Usage
+from .base import PROCESSES, Host, Result, Rung, Slot, Spec, capability
 from .outcomes import refused
 from .process import REFUSALS
-from .words import Words
+from .words import Tail, Words
 
 #: The annotation that makes crun take its wasm handler.
 ANNOTATION = {"module.wasm.image/variant": "compat"}
@@ -31,10 +33,8 @@ ANNOTATION = {"module.wasm.image/variant": "compat"}
 EXIT_CODE_NOTE = "crun's WasmEdge handler reports 0 whatever code the module exits with (docs/wasi-findings.md)"
 #: Exit codes of processes that a signal ended, as OCI runtimes give them (128 + number).
 _SIGNALS = {128 + number: number for number in (4, 6, 7, 8, 11)}
-#: Exit code of a process that SIGKILL ended.
-_KILLED = 128 + 9
-#: Part of a limit that counts as all of it: the kernel charges memory in batches of 64 pages a core.
-_FULL = 0.95
+#: Exit code of a process that wrote a file beyond its limit.
+_TOO_LARGE = 128 + signal.SIGXFSZ
 _USED = "docker-used"
 _KILL_SECONDS = 30
 
@@ -147,6 +147,8 @@ class _Run:
         self.first_ns: int | None = None
         self.seen = 0
         self.pss = 0
+        self.usage = Usage(slot.spec.open_files, slot.spec.disk)
+        self.pid = 0
         self.container = ""
         self.links: list[socket.socket] = []
         self.killed_ns = 0
@@ -165,6 +167,8 @@ class _Run:
             self.links = [link, waiter]
             docker.request("POST", f"/containers/{self.container}/start", "start the container")
             started = time.monotonic_ns()
+            if self.usage.watched and self.group is None:
+                self.pid = self._state()["Pid"]
             self._pump(Attached(link, rest, stdin), waiter)
             end = time.monotonic_ns()
             self._account(created, started, end)
@@ -207,6 +211,8 @@ class _Run:
             waits.append(1.0)
         if self.memory:
             waits.append(0.002)
+        if self.usage.watched:
+            waits.append(self.usage.tick)
         return min(waits) * 1000 + 0.5 if waits else None
 
     def _hear(self, attached: Attached) -> bool:
@@ -234,6 +240,8 @@ class _Run:
             self.result.limit = "output"
         elif deadline is not None and time.monotonic() >= deadline:
             self.result.limit = "timeout"
+        elif self.usage.watched:
+            self.result.limit = self.usage.met(self.group.pids() if self.group is not None else [self.pid])
         if self.result.limit is not None:
             self._kill()
 
@@ -252,12 +260,19 @@ class _Run:
             "first_byte": max(0, first - started) / 1e9,
             "exit": (end - max(first, started)) / 1e9,
         }
-        state = self.slot.docker.request("GET", f"/containers/{self.container}/json", "describe the container")["State"]
+        state = self._state()
         if result.limit is None and (state.get("OOMKilled") or self._filled_its_memory()):
             result.limit = "memory"
+        if result.limit is None and self.slot.spec.disk is not None and self.status == _TOO_LARGE:
+            result.limit = "disk"
         if result.limit is None:
             result.exit_code = state["ExitCode"] if self.status is None else self.status
         result.account(self.pss or None, None, self.group)
+
+    def _state(self) -> dict[str, Any]:
+        path = f"/containers/{self.container}/json"
+        state: dict[str, Any] = self.slot.docker.request("GET", path, "describe the container")["State"]
+        return state
 
     def _filled_its_memory(self) -> bool:
         """Whether the kernel ended it at its limit. Docker misses the notice at times, and the count of kills is gone
@@ -265,7 +280,7 @@ class _Run:
         limit, group = self.slot.spec.memory, self.group
         if group is None or limit is None:
             return False
-        return group.oom_kills() > 0 or (self.status == _KILLED and (group.peak() or 0) >= limit * _FULL)
+        return group.oom_kills() > 0 or (self.status == KILLED and full(group.peak(), limit))
 
 
 class _ContainerSlot(Slot):
@@ -299,6 +314,7 @@ class _ContainerSlot(Slot):
             "LogConfig": {"Type": "none"},
             "Binds": ["{}:{}".format(*pair) for pair in self.dirs],
             "Runtime": self.runtime,
+            "PidsLimit": PROCESSES,
         }
         if spec.engine != "native":
             config["Annotations"] = ANNOTATION
@@ -306,6 +322,8 @@ class _ContainerSlot(Slot):
             config["CgroupParent"] = group.relative
         if spec.memory is not None:
             config.update(Memory=spec.memory, MemorySwap=spec.memory)
+        ceilings = {"nofile": spec.open_files, "fsize": spec.disk}
+        config["Ulimits"] = [{"Name": k, "Soft": v, "Hard": v} for k, v in ceilings.items() if v is not None]
         return {
             "Image": self.tag,
             "Entrypoint": [self.name if "PATH=/" in env else "/" + self.name],
@@ -324,22 +342,15 @@ class _ContainerSlot(Slot):
         """See `Slot.once`."""
         wasm = self.spec.engine != "native"
         words = Words(take) if wasm else None
+        tail = Tail(words or take)
         group = self.host.cgroups.new() if self.cgroupfs else None
-        tail = bytearray()
-
-        def listen(stream: str, data: bytes) -> None:
-            if stream == "stderr":
-                tail.extend(data)
-                del tail[:-4096]
-            (words or take)(stream, data)
-
         try:
-            result = _Run(self, listen, memory, group).go()
+            result = _Run(self, tail, memory, group).go()
         finally:
             if group is not None:
                 group.remove(everywhere=True)
         said = words.finish(bool(result.exit_code)) if words else ""
-        judge(result, wasm, said, tail.decode("utf-8", "replace"))
+        judge(result, wasm, said, tail.text)
         if wasm and self.may_exit and result.exit_code == 0:
             result.note = EXIT_CODE_NOTE
         return result

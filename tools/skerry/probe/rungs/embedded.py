@@ -19,12 +19,10 @@ from ..engines.base import Engine, EngineError, Outcome, Wasi
 from ..engines.wasmedge import WasmEdge, find_library
 from ..engines.wasmtime import Wasmtime
 from ..faults import ProbeError
-from ..procs import Limits, Take, execute
+from ..procs import Take, execute
 from .base import Host, Result, Rung, Slot, Spec, capability, from_ended
 from .outcomes import fill, refused
 from .resident import Resident
-
-_COMPILE_SECONDS = 300.0
 
 
 def load(host: Host, spec: Spec) -> Engine:
@@ -74,19 +72,12 @@ class _EmbeddedSlot(Slot):
             os._exit(0)
 
         words = bytearray()
-        group = self.host.cgroups.new()
-        null = os.open(os.devnull, os.O_RDONLY)
-        try:
-            ended = execute(child, null, Limits(_COMPILE_SECONDS), group, lambda _, data: words.extend(data))
-        finally:
-            os.close(null)
-            if group is not None:
-                group.remove()
+        ended = self.compiler(child, lambda _, data: words.extend(data))
         if ended.report or not out.exists():
             raise refused(
                 ended.report.decode("utf-8", "replace")
                 or words.decode("utf-8", "replace")
-                or "its compiler ended with %s" % (ended.limit or ended.signal or ended.exit_code)
+                or "its compiler ended with %s" % (ended.signal or ended.exit_code)
             )
         return out
 

@@ -17,22 +17,22 @@ from typing import Any
 
 from .. import ctr, images
 from .. import memory as sizes
+from ..cgroups import KILLED, full
 from ..crilog import CriLog, to_monotonic
 from ..faults import ProbeError
 from ..hostinfo import find_command
 from ..kube import Attachment, Kube, KubeError, context
 from ..podgroup import PodGroup
 from ..procs import CHUNK, Take
+from ..usage import Usage
 from .base import Host, Result, Rung, Slot, Spec, capability
 from .container import ANNOTATION, EXIT_CODE_NOTE, drops_exit_codes, judge
-from .words import Words
+from .words import Tail, Words
 
 LABEL = "dev.skerry.session"
 _USED = "pod.json"
 _WATCHER = "containerd's events"
 _CONTAINER = "main"
-#: Exit status of a process that SIGKILL ended, as containerd gives it.
-_KILLED = 137
 #: Seconds that a pod may take until its container starts, and that a killed or deleted one may live on.
 START_SECONDS = 90
 KILL_SECONDS = 30
@@ -85,6 +85,8 @@ class _Run:
         self.status: int | None = None
         self.killed = 0.0
         self.looked = 0.0
+        self.usage = Usage(slot.spec.open_files, slot.spec.disk)
+        self.used = 0.0
 
     def go(self) -> Result:
         slot, result = self.slot, self.result
@@ -192,6 +194,8 @@ class _Run:
             result.limit = "output"
         elif spec.timeout is not None and now - self.times["start"] / 1e9 > spec.timeout:
             result.limit = "timeout"
+        elif self.usage.watched and now - self.used > self.usage.tick:
+            self.used, result.limit = now, self.usage.met(self.group.pids())
         if result.limit is not None:
             self.killed = now
             self.slot.kube.delete(f"/api/v1/namespaces/{self.slot.namespace}/pods/{self.name}", "delete the pod")
@@ -231,8 +235,7 @@ class _Run:
 
     def _out_of_memory(self) -> bool:
         """Whether the kill was the kernel's: the kubelet says so, or the peak reached the limit."""
-        limit, peak = self.slot.spec.memory, self.group.peak
-        if limit is not None and peak is not None and peak >= limit * 0.98:
+        if full(self.group.peak, self.slot.spec.memory):
             return True
         path = f"/api/v1/namespaces/{self.slot.namespace}/pods/{self.name}"
         deadline = time.monotonic() + 5
@@ -273,7 +276,7 @@ class _Run:
             "first_byte": max(0, first - start) / 1e9,
             "exit": max(0, end - max(first, start)) / 1e9,
         }
-        if result.limit is None and self.status == _KILLED and self._out_of_memory():
+        if result.limit is None and self.status == KILLED and self._out_of_memory():
             result.limit = "memory"
         if result.limit is None and self._evicted():
             result.limit = "memory"
@@ -386,17 +389,10 @@ class _PodSlot(Slot):
         self.runs += 1
         wasm = self.wasm
         words = Words(take) if wasm else None
-        tail = bytearray()
-
-        def listen(stream: str, data: bytes) -> None:
-            if stream == "stderr":
-                tail.extend(data)
-                del tail[:-4096]
-            (words or take)(stream, data)
-
-        result = _Run(self, listen, memory, f"run-{os.getpid()}-{self.runs}").go()
+        tail = Tail(words or take)
+        result = _Run(self, tail, memory, f"run-{os.getpid()}-{self.runs}").go()
         said = words.finish(bool(result.exit_code)) if words else ""
-        judge(result, wasm, said, tail.decode("utf-8", "replace"))
+        judge(result, wasm, said, tail.text)
         if wasm and self.may_exit and result.exit_code == 0:
             result.note = EXIT_CODE_NOTE
         return result

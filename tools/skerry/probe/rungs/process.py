@@ -11,13 +11,12 @@ from typing import Any
 
 from ..faults import ProbeError
 from ..hostinfo import find_command
-from ..procs import Limits, Take, exec_child, execute
+from ..procs import Take, exec_child, execute
 from ..traps import UNKNOWN, from_text
 from .base import Host, Result, Rung, Slot, Spec, capability, from_ended
 from .outcomes import refused
-from .words import Words
+from .words import Tail, Words
 
-_COMPILE_SECONDS = 300.0
 #: The runtimes' own environment: no settings of the login get in.
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/", "NO_COLOR": "1"}
 _MODES = {"wasmtime": ("aot", "jit"), "wasmedge": ("interpreter", "aot")}
@@ -84,20 +83,7 @@ class _ProcessSlot(Slot):
             *(["-o", str(made), str(self.module)] if wasmtime else [str(self.module), str(made)]),
         ]
         words = bytearray()
-        null = os.open(os.devnull, os.O_RDONLY)
-        group = self.host.cgroups.new()
-        try:
-            execute(
-                exec_child(self.command, argv, _ENVIRONMENT),
-                null,
-                Limits(_COMPILE_SECONDS),
-                group,
-                lambda _, data: words.extend(data),
-            )
-        finally:
-            os.close(null)
-            if group is not None:
-                group.remove()
+        self.compiler(exec_child(self.command, argv, _ENVIRONMENT), lambda _, data: words.extend(data))
         if not made.exists():
             raise refused(words.decode("utf-8", "replace"))
         os.rename(made, out)
@@ -121,20 +107,13 @@ class _ProcessSlot(Slot):
     def once(self, take: Take, memory: bool) -> Result:
         """See `Slot.once`."""
         spec = self.spec
-        tail = bytearray()
-
-        def listen(stream: str, data: bytes) -> None:
-            if stream == "stderr":
-                tail.extend(data)
-                del tail[:-8192]
-            take(stream, data)
-
-        words = Words(listen) if spec.engine == "wasmedge" else None
+        tail = Tail(take)
+        words = Words(tail) if spec.engine == "wasmedge" else None
         group = self.host.cgroups.new(spec.memory)
         stdin = self.stdin()
         try:
             child = exec_child(self.command, self._argv(), _ENVIRONMENT)
-            ended = execute(child, stdin, spec.limits, group, words or listen, self.watch(memory, group))
+            ended = execute(child, stdin, spec.limits, group, words or tail, self.watch(memory, group))
             result = from_ended(ended, group)
         finally:
             os.close(stdin)
@@ -142,7 +121,7 @@ class _ProcessSlot(Slot):
                 group.remove()
         said = words.finish(bool(result.exit_code) or result.trap is not None) if words else ""
         if result.limit is None:
-            judge(result, spec.engine, said, tail.decode("utf-8", "replace"))
+            judge(result, spec.engine, said, tail.text)
         return result
 
 

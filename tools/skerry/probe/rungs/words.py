@@ -11,6 +11,8 @@ import re
 from ..procs import Take
 
 _LOG = re.compile(rb"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\] \[(?:error|warning|info|critical)\] ")
+#: Bytes of standard error that are kept.
+_TAIL = 8192
 _SHAPE = b"[0000-00-00 00:00:00.000] ["
 
 
@@ -18,6 +20,25 @@ def _may_begin(tail: bytes) -> bool:
     """Whether ``tail`` is the beginning of a log line's head."""
     shape = bytes(48 if 48 <= byte <= 57 else byte for byte in tail)
     return _SHAPE.startswith(shape) if len(tail) <= len(_SHAPE) else shape.startswith(_SHAPE)
+
+
+class Tail:
+    """A `Take` that passes everything on and keeps the end of standard error, where a runtime says why it gave up."""
+
+    def __init__(self, take: Take) -> None:
+        self.take = take
+        self._kept = bytearray()
+
+    def __call__(self, stream: str, data: bytes) -> None:
+        if stream == "stderr":
+            self._kept.extend(data)
+            del self._kept[:-_TAIL]
+        self.take(stream, data)
+
+    @property
+    def text(self) -> str:
+        """What is kept, as text."""
+        return self._kept.decode("utf-8", "replace")
 
 
 class Words:
