@@ -88,6 +88,8 @@ def ended(run: Mapping[str, Any] | None) -> str:
         return ""
     if run["limit"]:
         return f"limit: {run['limit']}"
+    if run.get("refused"):
+        return str(run["refused"])
     if run["trap"]:
         return f"trap: {from_text(run['trap']) or UNKNOWN}"
     return f"signal {run['signal']}" if run["signal"] else f"exit {run['exit_code']}"

@@ -11,7 +11,8 @@ import time
 from typing import Any, NoReturn
 
 #: How the watcher ends itself when it ended a run: limit -> signal. Nothing else ends it so (`_as_it_did`).
-SIGNALS = {"output": signal.SIGUSR2, "memory": signal.SIGUSR1, "disk": signal.SIGPROF, "open_files": signal.SIGVTALRM}
+SIGNALS = {"output": signal.SIGUSR2, "memory": signal.SIGUSR1, "disk": signal.SIGPROF, "open_files": signal.SIGVTALRM,
+           "file_size": signal.SIGXFSZ}
 TOO_MUCH = SIGNALS["output"]
 #: Seconds between two looks at a run, at one that writes as fast as it can, and between two measurements of directories
 #: whatever it wrote.
@@ -21,14 +22,17 @@ _FAST = 4 << 20
 #: Bytes that a file or a folder counts at least: even an empty one takes an inode and a place in its folder.
 ENTRY = 4096
 _CHUNK = 1 << 16
+#: More than any disk has.
+_ENDLESS = 1 << 62
 
 
-def held(directories: list[str], limit: int) -> int:
-    """Bytes that directories take on disk; counting ends above ``limit``. What cannot be followed counts as all of it.
+def held(directories: list[str], limit: int, large: int) -> tuple[int, int]:
+    """(bytes that directories take on disk, how many files in them have ``large`` bytes).
 
-    Links are counted, not followed; a file with several names is counted once.
+    Counting ends above ``limit``; what cannot be followed counts as all of it. Links are counted, not followed; a file
+    with several names is counted once.
     """
-    total, rest, seen = 0, list(directories), set()
+    total, found, rest, seen = 0, 0, list(directories), set()
     while rest and total <= limit:
         try:
             with os.scandir(rest.pop()) as entries:
@@ -39,6 +43,7 @@ def held(directories: list[str], limit: int) -> int:
                             continue
                         seen.add(about.st_ino)
                     total += about.st_blocks * 512 + ENTRY
+                    found += about.st_size >= large and entry.is_file(follow_symlinks=False)
                     if total > limit:
                         break
                     if entry.is_dir(follow_symlinks=False):
@@ -46,8 +51,8 @@ def held(directories: list[str], limit: int) -> int:
         except (FileNotFoundError, PermissionError):  # gone meanwhile; or not this workload's to fill
             continue
         except OSError:  # a path that became too long on purpose
-            return limit + 1
-    return total
+            return limit + 1, found
+    return total, found
 
 
 def written(pid: int) -> int:
@@ -68,12 +73,18 @@ def descriptors(pid: int) -> int:
 
 
 class Watch:
-    """Looks at one run. ``limits``: output, open_files, disk (None lifts one), directories: those it may write to."""
+    """Looks at one run. ``limits``: output, open_files, disk, file_size (None lifts one), directories that it may fill.
+
+    The kernel ends what writes beyond file_size with a signal, but not the first process of a container: that gets an
+    error and may go on. Here it is known by a file that has become as large.
+    """
 
     def __init__(self, limits: dict[str, Any]) -> None:
         self.limits = limits
         self.directories = limits["directories"]
-        self.disk = limits["disk"] if self.directories else None
+        self.disk, self.large = (_ENDLESS if limits[key] is None else limits[key] for key in ("disk", "file_size"))
+        self.measured = bool(self.directories) and min(self.disk, self.large) < _ENDLESS
+        self.had = 0  # files of that size before it started
         self.room = 0  # bytes that may still be written before directories have to be measured again
         self.at_measure = self.sofar = 0
         self.tick = TICK
@@ -82,6 +93,7 @@ class Watch:
 
     def before(self) -> str | None:
         """The limit that forbids to start."""
+        self.had = held(self.directories, self.disk, self.large)[1] if self.measured else 0
         return self._measure(0)
 
     def look(self, pid: int) -> str | None:
@@ -90,7 +102,7 @@ class Watch:
         if files is not None and descriptors(pid) >= files:
             self.said = f"all of its {files} descriptors are in use"
             return "open_files"
-        if self.disk is None:
+        if not self.measured:
             return None
         sofar = written(pid)
         self.tick = HURRY if sofar - self.sofar > _FAST else TICK
@@ -100,17 +112,21 @@ class Watch:
         return None
 
     def _measure(self, sofar: int) -> str | None:
-        if self.disk is None:
+        if not self.measured:
             return None
         begun = time.monotonic()
-        found = held(self.directories, self.disk)
+        found, large = held(self.directories, self.disk, self.large)
         took = time.monotonic() - begun
         self.next = begun + max(MEASURE, 20 * took)
         self.room, self.at_measure = self.disk - found, sofar
-        if found <= self.disk:
-            return None
-        self.said = f"{', '.join(self.directories)}: more than {self.disk} bytes"
-        return "disk"
+        where = ", ".join(self.directories)
+        if found > self.disk:
+            self.said = f"{where}: more than {self.disk} bytes"
+            return "disk"
+        if large > self.had:
+            self.said = f"{where}: a file of {self.large} bytes"
+            return "file_size"
+        return None
 
 
 def end(limit: str, why: str) -> NoReturn:
@@ -124,7 +140,7 @@ def end(limit: str, why: str) -> NoReturn:
 
 def _as_it_did(status: int) -> NoReturn:
     """End as the run did; a signal that would say that it met a limit becomes a shell's exit code for it."""
-    if status >= 0 or -status in SIGNALS.values():
+    if status >= 0 or (-status in SIGNALS.values() and -status != signal.SIGXFSZ):
         os._exit(status if status >= 0 else 128 - status)
     if -status != signal.SIGKILL:
         signal.signal(-status, signal.SIG_DFL)

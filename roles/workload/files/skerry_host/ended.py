@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ Desired = dict[str, Any]
 KEPT = 20
 #: wasmtime's exit code after a trap (128 + SIGABRT), and WasmEdge's last words after one.
 _TRAPPED = 134
+#: Part of a limit of memory that counts as all of it: the kernel charges it in batches of 64 pages a core.
+_FULL = 0.98
+_REFUSED = re.compile(r"HOST_\d\d\d ")
 _WASMEDGE = re.compile(r"\[error\].*execution failed: (.*)")
 
 
@@ -63,14 +67,14 @@ def _refused() -> bool:
 def _limit(result: str, code: str, status: str, memory: dict[str, int]) -> str | None:
     """Which limit ended it."""
     for limit, number in SIGNALS.items():
-        if code == "killed" and status == number.name[3:]:
+        if code in ("killed", "dumped") and status == number.name[3:]:
             return limit
     if result == "timeout":
         return "time"
-    full = memory["limit"] and memory["peak"] >= 0.95 * memory["limit"]
+    full = memory["limit"] and memory["peak"] >= _FULL * memory["limit"]
     if result == "oom-kill" or (full and status in ("KILL", "137", "9")):
         return "memory"
-    if status == "XFSZ" or (code == "exited" and status == str(128 + 25)):
+    if code == "exited" and status == str(128 + signal.SIGXFSZ):
         return "file_size"
     if (code != "exited" or status != "0") and result != "success" and _refused():
         return "processes"
@@ -110,6 +114,9 @@ def record(desired: Desired, environment: dict[str, str]) -> dict[str, Any]:
             entry.update(exit_code=None, code_lost=True)
     elif limit is None:
         entry["signal"] = "SIG" + status if status else None
+        # It never began: our own words about it say why.
+        ours = [] if status or result == "success" else processes.output_of(invocation, 10)
+        entry["refused"] = next((line for line in ours if _REFUSED.match(line)), None)
     return entry
 
 

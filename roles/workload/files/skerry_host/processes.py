@@ -20,6 +20,8 @@ from .faults import HostError
 Desired = dict[str, Any]
 #: Seconds that a service without a readiness check must have run.
 SETTLED = 1.0
+#: Bytes of a workload's last lines that are looked at here: this runs outside of its limits.
+_MOST = 256 << 10
 _TICK = 0.1
 _WANTS = {".service": "multi-user.target.wants", ".timer": "timers.target.wants", ".socket": "sockets.target.wants"}
 
@@ -152,9 +154,12 @@ def retire(desired: Desired, former: Iterable[str]) -> None:
 
 def output_of(invocation: str, lines: int = 20) -> list[str]:
     """The last lines of one run of a unit."""
-    command = ["journalctl", "--no-pager", "-q", "-o", "cat", "-n", str(lines), f"_SYSTEMD_INVOCATION_ID={invocation}"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
-    return done.stdout.decode("utf-8", "replace").splitlines()
+    words = ["-r", "-n", str(lines), f"_SYSTEMD_INVOCATION_ID={invocation}"]
+    command = ["journalctl", "--no-pager", "-q", "-o", "cat", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as asked:
+        said = asked.stdout.read(_MOST) if asked.stdout is not None else b""
+        asked.kill()
+    return said.decode("utf-8", "replace").splitlines()[::-1]
 
 
 def _answers(desired: Desired, unit: dict[str, str], since: float) -> bool:
@@ -192,7 +197,7 @@ def wait_ready(desired: Desired) -> None:
     """
     name, readiness = units.service(desired), desired["readiness"]
     seconds = readiness["timeout"] if readiness else 30.0
-    started, active = time.monotonic(), 0.0
+    started, active, begun = time.monotonic(), 0.0, time.time() - 1
     while True:
         unit = systemd.show([name])[name]
         if unit["ActiveState"] == "active":
@@ -202,7 +207,9 @@ def wait_ready(desired: Desired) -> None:
         restarted = unit.get("NRestarts", "0") not in ("0", "")
         if unit["ActiveState"] in ("failed", "inactive") or restarted:
             last = " | ".join(output_of(unit["InvocationID"], 5)) or "it said nothing"
-            raise HostError("HOST_011", f"{desired['name']} ended while it started ({unit['Result']}): {last[-400:]}",
+            limit = next((one["limit"] for one in runs(desired["name"])[-1:] if one["ended"] > begun), None)
+            why = f"limit: {limit}" if limit else unit["Result"]
+            raise HostError("HOST_011", f"{desired['name']} ended while it started ({why}): {last[-400:]}",
                             f"skerry logs {desired['name']} shows all of it")
         if time.monotonic() - started > seconds:
             raise HostError("HOST_012", f"{desired['name']} was not ready within {seconds:g} s",

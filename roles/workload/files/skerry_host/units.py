@@ -99,7 +99,7 @@ def watched(desired: Desired) -> dict[str, Any]:
     """The limits that `counting` ends it at. A service's output is journald's to bound."""
     limits = desired["limits"]
     return {"output": None if desired["kind"] == "service" else limits["output"], "open_files": limits["open_files"],
-            "disk": limits.get("disk"), "directories": _writable(desired)}
+            "disk": limits.get("disk"), "file_size": limits["file_size"], "directories": _writable(desired)}
 
 
 def _limits(desired: Desired) -> list[str]:
