@@ -16,7 +16,8 @@ from skerry.deploy.kube.cluster import MANAGED, NAMESPACE, Object
 #: after its last word; a modem that dials in again or an access point that restarts is back within these 110 s in all,
 #: so a short gap of an edge link moves nothing. Kubernetes' own 300 s would leave a service away for six minutes.
 AWAY_SECONDS = 60
-#: Seconds from the order to stop until a pod is killed, as on hosts.
+#: Seconds from the order to stop until an image's pod is killed. A module cannot hear the order: it is killed at once,
+#: or when the time is over for which its open connections may last.
 STOP_SECONDS = 10
 #: Seconds that a pod may take to be placed and started, beside its own readiness timeout.
 START_SECONDS = 60
@@ -209,13 +210,21 @@ def _container(desired: Desired) -> Object:
     return found
 
 
+def stop_seconds(desired: Desired) -> int:
+    """Seconds that a pod has from the order to stop."""
+    drain: float = desired.get("drain", 0)
+    if drain:
+        return max(1, math.ceil(drain))
+    return STOP_SECONDS if is_image(desired) else 1
+
+
 def _template(desired: Desired) -> Object:
     _, volumes = _mounts(desired)
     user, _, group = str(desired.get("user") or _USER).partition(":")
     spec: Object = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": STOP_SECONDS,
+        "terminationGracePeriodSeconds": stop_seconds(desired),
         "securityContext": {"runAsNonRoot": True, "runAsUser": int(user), "runAsGroup": int(group or user),
                             "fsGroup": int(group or user), "seccompProfile": {"type": "RuntimeDefault"}},
         "affinity": _affinity(desired),
@@ -276,6 +285,17 @@ def job(desired: Desired, suffix: str = "") -> Object:
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
 
 
+def trial(desired: Desired, suffix: str, seconds: int) -> Object:
+    """One pod of a revision by itself: no Service and no Deployment knows it, and it ends by itself."""
+    template = _template(desired)
+    named = {key: value for key, value in labels(desired).items() if key != INSTANCE}
+    meta = {"name": f"{desired['name'][:50]}-try-{suffix}", "namespace": NAMESPACE, "labels": {**named, PART: "trial"},
+            "annotations": template["metadata"]["annotations"]}
+    spec = {key: value for key, value in template["spec"].items() if key != "topologySpreadConstraints"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta,
+            "spec": {**spec, "restartPolicy": "Never", "activeDeadlineSeconds": seconds}}
+
+
 def _cron_job(desired: Desired) -> Object:
     schedule = desired["schedule"]
     run = job(desired)
@@ -298,8 +318,10 @@ def _network_policy(desired: Desired) -> Object:
         rules = {"ingress": [{}], "egress": [{}]}
     elif ports:
         rules["ingress"] = [{"ports": ports}]
+    # By its name, which the pod of a trial has too.
     return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": _meta(desired),
-            "spec": {"podSelector": _selector(desired), "policyTypes": ["Ingress", "Egress"], **rules}}
+            "spec": {"podSelector": {"matchLabels": {NAME: desired["name"]}}, **rules,
+                     "policyTypes": ["Ingress", "Egress"]}}
 
 
 def objects(desired: Desired) -> list[Object]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from secrets import token_hex
 from typing import Any
 
 from skerry.deploy.desired import changes
@@ -19,6 +20,8 @@ from skerry.errors import Exit, SkerryError
 
 #: Seconds between two looks at a roll-out.
 _TICK = 0.25
+#: Seconds of a pod's lines that are read again while a line is waited for.
+_LATELY = 10
 #: Kinds of which a workload has at most one object, that go when a revision no longer has them.
 _KINDS = ("Deployment", "DaemonSet", "CronJob", "Service", "PodDisruptionBudget", "NetworkPolicy")
 #: Runs of former revisions that are kept beside the newest one.
@@ -152,6 +155,8 @@ class Roll:
     lost: frozenset[str] = frozenset()
     contents: Iterable[Object] = ()
     _matched: set[str] = field(default_factory=set)
+    _read: set[str] = field(default_factory=set)
+    _began: dict[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -166,11 +171,15 @@ class Roll:
         """
         for item in self.contents:
             self.cluster.apply(item)
-        steps = self._steps()
+        line = self._line()
+        if line is not None and self.history.current is not None:
+            self._try_first(line)
         for item in render.objects(self.desired):
-            self.cluster.apply(self._held(item) if steps else item)
+            self.cluster.apply(self._widened(item))
         if self.desired["kind"] == "service":
-            self._settle(steps)
+            self._settle(line)
+            if self._away():
+                self.cluster.apply(render.objects(self.desired)[-1])
 
     def put_back(self, former: Desired | None) -> bool:
         """Bring back what was there before; whether that runs."""
@@ -183,7 +192,7 @@ class Roll:
         self._remove_stale(former)
         try:
             if former["kind"] == "service":
-                back._settle(False, look=False)
+                back._settle()
         except SkerryError as error:
             if error.exit_code == Exit.UNREACHABLE:
                 raise
@@ -195,7 +204,7 @@ class Roll:
         stamp = datetime.now(UTC).isoformat(timespec="seconds")
         change = {"spec": {"template": {"metadata": {"annotations": {render.RESTARTED: stamp}}}}}
         self.cluster.patch(render.main_kind(self.desired), self.name, change, "skerry-restart")
-        self._settle(False)
+        self._settle(self._line())
 
     def finish(self, whole: Desired) -> None:
         """Put a revision into force, and remove what none needs any more. ``whole``: it with all its nodes."""
@@ -213,32 +222,38 @@ class Roll:
         asked = (self.desired["readiness"] or {}).get("line")
         return re.compile(asked) if asked else None
 
-    def _steps(self) -> bool:
-        """Whether the roll-out is held back or helped on its way: see `_held`."""
-        if self.desired["kind"] != "service":
-            return False
-        return self._line() is not None or (render.main_kind(self.desired) == "DaemonSet" and self._away() > 0)
-
-    def _held(self, item: Object) -> Object:
-        """What runs it, as it is while it rolls out.
-
-        A pod that has to print a line counts as available only after its whole time, so that nothing that runs goes
-        before the controller has seen the line; and pods of lost nodes do not use up the one surge that there is.
-        """
-        if item["kind"] not in ("Deployment", "DaemonSet"):
+    def _widened(self, item: Object) -> Object:
+        """What runs it, while it rolls out: pods of lost nodes do not use up the one surge that a DaemonSet has."""
+        if item["kind"] != "DaemonSet" or not self._away():
             return item
-        spec = dict(item["spec"])
-        if self._line() is not None:
-            spec["minReadySeconds"] = render.patience(self.desired) - 1
-        if item["kind"] == "DaemonSet":
-            surge = {"maxSurge": 1 + self._away(), "maxUnavailable": 0}
-            spec["updateStrategy"] = {"type": "RollingUpdate", "rollingUpdate": surge}
-        return {**item, "spec": spec}
+        surge = {"maxSurge": 1 + self._away(), "maxUnavailable": 0}
+        return {**item, "spec": {**item["spec"], "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": surge}}}
 
-    def _settle(self, steps: bool, look: bool = True) -> None:
-        """Wait for the end of the roll-out; what stands still for too long has failed."""
-        kind, line = render.main_kind(self.desired), self._line() if look else None
+    def _try_first(self, line: re.Pattern[str]) -> None:
+        """See one pod print the line before any other is replaced: Kubernetes cannot wait for it."""
         patience = render.patience(self.desired)
+        _end_trials(self.cluster, self.name)
+        policy = next(item for item in render.objects(self.desired) if item["kind"] == "NetworkPolicy")
+        self.cluster.apply(policy)
+        name = self.cluster.create(render.trial(self.desired, token_hex(3), patience + 30))["metadata"]["name"]
+        try:
+            until = time.monotonic() + patience
+            while True:
+                pod = self.cluster.find("Pod", name)
+                if pod is None:
+                    raise self._failed(f"its trial {name} was deleted meanwhile")
+                if self._told([pod], line):
+                    return
+                self._check([pod], False)
+                if time.monotonic() > until:
+                    raise self._failed(self._stuck([pod], False))
+                time.sleep(_TICK)
+        finally:
+            self.cluster.delete("Pod", name)
+
+    def _settle(self, line: re.Pattern[str] | None = None) -> None:
+        """Wait for the end of the roll-out; what stands still for too long has failed."""
+        kind, patience = render.main_kind(self.desired), render.patience(self.desired)
         mark: tuple[int, ...] = ()
         moved = time.monotonic()
         while True:
@@ -246,24 +261,28 @@ class Roll:
             if item is None:
                 raise self._failed("it was deleted meanwhile")
             pods = self._new_pods()
-            told = self._told(pods, line) if line else True
-            if line and told and steps and pods:
-                self.cluster.apply(render.objects(self.desired)[-1])
-                steps = False
-                continue
+            told = line is None or self._told(pods, line)
             now = _progress(item, self._away())
             if now.done and told:
-                break
-            for pod in pods:
-                if said := _hopeless(pod):
-                    raise self._failed(said)
+                return
+            self._check(pods, line is None)
             if (*now.mark, len(self._matched)) != mark:
                 mark, moved = (*now.mark, len(self._matched)), time.monotonic()
             if time.monotonic() - moved > patience:
-                raise self._failed(self._stuck(pods, bool(told)))
+                raise self._failed(self._stuck(pods, told))
             time.sleep(_TICK)
-        if steps:
-            self.cluster.apply(render.objects(self.desired)[-1])
+
+    def _check(self, pods: Iterable[Object], by_probe: bool) -> None:
+        """Give up on a pod that will not become ready, or has not in its time."""
+        timeout = (self.desired["readiness"] or {}).get("timeout", 30.0)
+        for pod in pods:
+            name = pod["metadata"]["name"]
+            if said := _hopeless(pod):
+                raise self._failed(said)
+            runs = (seen.container(pod).get("state") or {}).get("running")
+            fine = seen.ready(pod) if by_probe else name in self._matched
+            if runs and not fine and time.monotonic() - self._began.setdefault(name, time.monotonic()) > timeout:
+                raise self._failed(f"{name}: {self._stuck([], by_probe)} within {timeout:g} s")
 
     def _new_pods(self) -> list[Object]:
         """Pods of this revision that are not on their way out, nor on a lost node."""
@@ -278,14 +297,17 @@ class Roll:
         for pod in pods:
             name = pod["metadata"]["name"]
             if name not in self._matched and (seen.container(pod).get("state") or {}).get("running"):
-                said = (text.partition(" ")[2] for text in self.cluster.lines(name))
+                # What was read before is passed over, but for what may have come while it was read.
+                lately = {"sinceSeconds": str(_LATELY)} if name in self._read else {}
+                self._read.add(name)
+                said = (text.partition(" ")[2] for text in self.cluster.lines(name, **lately))
                 if any(line.search(text) for text in said):
                     self._matched.add(name)
         return all(pod["metadata"]["name"] in self._matched for pod in pods)
 
     def _stuck(self, pods: Iterable[Object], told: bool) -> str:
         words = [f"{pod['metadata']['name']}: {said}" for pod in pods if (said := seen.trouble(pod))]
-        waits = "its readiness probe does not pass" if told else "it did not print the line for which readiness waits"
+        waits = "its readiness probe did not pass" if told else "it did not print the line for which readiness waits"
         return "; ".join(words) or waits
 
     def _failed(self, why: str) -> SkerryError:
@@ -325,7 +347,7 @@ def _superfluous(runs: list[Object], desired: Desired) -> list[Object]:
 
 def _hopeless(pod: Object) -> str:
     """Why a new pod will not become ready; "" while it may."""
-    if seen.ready(pod):
+    if seen.ready(pod) or pod["metadata"].get("deletionTimestamp"):
         return ""
     status, name = seen.container(pod), pod["metadata"]["name"]
     waiting = (status.get("state") or {}).get("waiting") or {}
@@ -344,6 +366,12 @@ def take_away(cluster: Cluster, name: str) -> None:
     for kind in (*_KINDS, "Job", "ConfigMap", "Secret"):
         for item in cluster.every(kind, **mine(name)):
             cluster.delete(kind, item["metadata"]["name"])
+    _end_trials(cluster, name)
+
+
+def _end_trials(cluster: Cluster, name: str) -> None:
+    for pod in cluster.every("Pod", **{render.NAME: name, render.PART: "trial"}):
+        cluster.delete("Pod", pod["metadata"]["name"])
 
 
 def wait_gone(cluster: Cluster, name: str, lost: frozenset[str], patience: float) -> None:

@@ -255,8 +255,9 @@ class Side:
                               "cluster's pods are changed as a whole", "leave --on out", Exit.FAILED)
 
     def _remove(self, name: str) -> None:
+        current = self._histories[name].current
         roll.take_away(self.cluster, name)
-        roll.wait_gone(self.cluster, name, self.lost, render.STOP_SECONDS + 5)
+        roll.wait_gone(self.cluster, name, self.lost, 10 + (render.stop_seconds(current) if current else 0))
 
     def do_remove(self, message: Message) -> Iterator[Answer]:
         """Take workloads away, with their secrets and files."""
