@@ -6,7 +6,6 @@ Runs on the hosts: Python 3.8 or later, standard library only.
 from __future__ import annotations
 
 import calendar
-import contextlib
 import ctypes
 import ipaddress
 import os
@@ -18,6 +17,7 @@ import tempfile
 import time
 
 from ansible_collections.skerry.edge.plugins.module_utils.coded import CodedError
+from ansible_collections.skerry.edge.plugins.module_utils.files import read_text
 
 UNITS = ("prometheus-node-exporter.service", "node_exporter.service", "prometheus-node_exporter.service")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -169,25 +169,4 @@ def end_of(certificate):
 
 def read(path):
     """A file's text, or ''."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return stream.read()
-    except OSError:
-        return ""
-
-
-def write(path, text, mode, group=-1):
-    """Write beside and rename; folders are made. The mode holds before the content is there."""
-    folder = os.path.dirname(path)
-    os.makedirs(folder, mode=0o755, exist_ok=True)
-    handle, beside = tempfile.mkstemp(prefix=".skerry.", dir=folder)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            os.fchown(stream.fileno(), 0, group)
-            os.fchmod(stream.fileno(), mode)
-            stream.write(text)
-        os.replace(beside, path)
-    except OSError:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
-        raise
+    return read_text(path) or ""

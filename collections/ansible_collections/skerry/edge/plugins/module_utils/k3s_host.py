@@ -13,8 +13,8 @@ import json
 import os
 import re
 import socket
-import tempfile
 
+from ansible_collections.skerry.edge.plugins.module_utils.files import read_text, replace_file
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
 
 CONFIG_DIR = "/etc/rancher/k3s"
@@ -52,37 +52,16 @@ FACTS = "/etc/ansible/facts.d/skerry.fact"
 SERVICE_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
-def read_text(path):
-    """The content of a file, or None when there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
 def write_text(path, content, mode):
     """Write beside and rename; the file never exists with a wider mode. Raises K3S_016 when there is no room."""
-    directory = os.path.dirname(path)
     try:
-        os.makedirs(directory, mode=0o755, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=directory, prefix=".skerry-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(beside, mode)
-            os.replace(beside, path)
-        except OSError:
-            os.unlink(beside)
-            raise
+        replace_file(path, content, mode)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise K3sError(
                 "K3S_016",
                 f"cannot write {path}: {error.strerror}",
-                f"make room (df -h {directory}) or make the file system writable, then run again",
+                f"make room (df -h {os.path.dirname(path)}) or make the file system writable, then run again",
             ) from error
         raise
 

@@ -17,6 +17,7 @@ import os
 import re
 import tarfile
 
+from ansible_collections.skerry.edge.plugins.module_utils.files import read_text
 from ansible_collections.skerry.edge.plugins.module_utils.wasm_runtimes import SPEAKING_MODULE, SPIN_MANIFEST
 
 #: provider -> folder that its shims lie in.
@@ -47,21 +48,12 @@ def below(root, path):
     return os.path.join(root, path.lstrip("/"))
 
 
-def read(path):
-    """A file's text, or None."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
-
-
 def frozen_templates(root="/"):
     """Templates that a provider made of the rendered configuration."""
     found = []
     for name in TEMPLATES:
         path = below(root, f"{CONTAINERD}/{name}")
-        text = read(path)
+        text = read_text(path)
         foreign = [folder for folder in FOLDERS.values() if text and folder + "/" in text]
         if text and (foreign or RENDERED in text):
             found.append(path)
@@ -95,7 +87,7 @@ def drop_ins(provider, systemd_cgroup, root="/"):
 def present_drop_ins(root="/"):
     """{path: text} of the drop-ins of ours for any provider."""
     start = MARK.split("{", maxsplit=1)[0]
-    texts = {path: read(path) for path in glob.glob(below(root, DROP_INS + "/*.toml"))}
+    texts = {path: read_text(path) for path in glob.glob(below(root, DROP_INS + "/*.toml"))}
     return {path: text for path, text in texts.items() if text and text.startswith(start)}
 
 

@@ -189,7 +189,16 @@ class Prober:
         except ProbeError as error:
             return unproved(entry, str(error))
         entry["modes"] = [plain[0], *(way[0] for way in others if self._has_mode(name, way))]
+        if name == "wasmtime":
+            entry["serves"] = self._serves(path)
         return {**entry, **verdict}
+
+    def _serves(self, path):
+        """Whether this build has the server for wasi:http; one without takes the word for a module's file."""
+        try:
+            return "wasi-http" in run([path, "serve", "--help"], self.timeout)[1]
+        except ProbeError:
+            return False
 
     def _try(self, name, mode, prepare, speak, trap):
         self._prepare(prepare)

@@ -120,7 +120,6 @@ results:
 import json
 import os
 import shutil
-import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.skerry.edge.plugins.module_utils.artifact_fetch import (
@@ -146,6 +145,7 @@ from ansible_collections.skerry.edge.plugins.module_utils.artifacts import (
     relative_path,
     request_id,
 )
+from ansible_collections.skerry.edge.plugins.module_utils.files import replace_file
 
 #: Errors that an optional artifact may have: nobody has it, or it cannot be reached.
 ABSENCE = ("ARTIFACT_001", "ARTIFACT_002", "ARTIFACT_004")
@@ -202,12 +202,7 @@ class Record:
         if json.dumps(self.entries, sort_keys=True) == self._before:
             return
         try:
-            os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
-            handle, path = tempfile.mkstemp(dir=os.path.dirname(self.path))
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text + "\n")
-            os.chmod(path, 0o644)
-            os.replace(path, self.path)
+            replace_file(self.path, text + "\n", 0o644)
         except OSError as error:
             raise no_space(self.path, error) from error
 

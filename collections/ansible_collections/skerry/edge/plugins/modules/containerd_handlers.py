@@ -50,34 +50,10 @@ files:
 """
 
 import os
-import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.skerry.edge.plugins.module_utils.containerd_drop_ins import present, wanted
-
-
-def read(path):
-    """A file's text, or None."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return None
-
-
-def write(path, text):
-    """Replace a file in one step."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    # The name must not end in .toml: containerd may read the folder at any moment.
-    handle, beside = tempfile.mkstemp(prefix=".new.", dir=os.path.dirname(path))
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except OSError:
-        os.unlink(beside)
-        raise
+from ansible_collections.skerry.edge.plugins.module_utils.files import read_text, replace_file
 
 
 def main():
@@ -97,7 +73,7 @@ def main():
     try:
         ours = present(folder)
         for path in sorted(set(ours) | set(files)):
-            before, after = read(path), files.get(path)
+            before, after = read_text(path), files.get(path)
             if before == after:
                 continue
             header = {"before_header": path, "after_header": path}
@@ -107,7 +83,7 @@ def main():
             if after is None:
                 os.unlink(path)
             else:
-                write(path, after)
+                replace_file(path, after, 0o644)
     except OSError as error:
         cause = f"cannot write {error.filename or folder}: {error.strerror}"
         remedy = f"check rights and free space of {folder}, then run again"

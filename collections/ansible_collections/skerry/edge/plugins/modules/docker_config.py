@@ -64,18 +64,10 @@ import tempfile
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.skerry.edge.plugins.module_utils.docker_daemon import DockerError, complaints, output
 from ansible_collections.skerry.edge.plugins.module_utils.fact_file import section
+from ansible_collections.skerry.edge.plugins.module_utils.files import read_text, replace_file
 
 DAEMON_JSON = "/etc/docker/daemon.json"
 DROP_IN = "/etc/systemd/system/docker.service.d/skerry-proxy.conf"
-
-
-def read(path):
-    """A file's text, or None."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return stream.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
 
 
 def proved_runtime():
@@ -127,12 +119,7 @@ def put(path, text):
         if text is None:
             os.unlink(path)
             return
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        handle, beside = tempfile.mkstemp(prefix=".skerry.", dir=os.path.dirname(path))
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
+        replace_file(path, text, 0o644)
     except OSError as error:
         cause = f"cannot write {path}: {error.strerror}"
         raise DockerError("DOCKER_005", cause, "check rights and free space (df -h), then run again") from error
@@ -155,7 +142,7 @@ def replace(wanted, check_mode):
     """Put the files in place that differ; returns the diff."""
     diff = []
     for path, after in wanted.items():
-        before = read(path)
+        before = read_text(path)
         if before == after:
             continue
         if path == DAEMON_JSON and after is not None:

@@ -78,6 +78,7 @@ from ansible_collections.skerry.edge.plugins.module_utils.docker_daemon import (
     reload_is_enough,
 )
 from ansible_collections.skerry.edge.plugins.module_utils.fact_file import section
+from ansible_collections.skerry.edge.plugins.module_utils.files import replace_file
 
 SOCKET = "/var/run/docker.sock"
 DAEMON_JSON = "/etc/docker/daemon.json"
@@ -138,12 +139,8 @@ def noted(pid):
 def note_now(pid):
     """Note what the daemon runs with."""
     config, drop_in = on_disk()
-    os.makedirs(os.path.dirname(NOTE), mode=0o755, exist_ok=True)
-    beside = NOTE + ".new"
     # A proxy's password may be in it.
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-        json.dump({"pid": pid, "config": config, "unit": drop_in}, stream)
-    os.replace(beside, NOTE)
+    replace_file(NOTE, json.dumps({"pid": pid, "config": config, "unit": drop_in}), 0o600)
 
 
 def answer(info=False):
@@ -260,10 +257,7 @@ def fall_back(former, error, timeout):
     """After a restart that failed, let Docker run with what it ran with before; ends with the error in any case."""
     if former is None:
         raise error
-    beside = DAEMON_JSON + ".skerry-new"
-    with open(beside, "w", encoding="utf-8") as stream:
-        stream.write(json.dumps(former[0], indent=2, sort_keys=True) + "\n")
-    os.replace(beside, DAEMON_JSON)
+    replace_file(DAEMON_JSON, json.dumps(former[0], indent=2, sort_keys=True) + "\n", 0o644)
     systemctl("reset-failed", "docker.service")
     systemctl("--no-block", "start", "docker.service")
     time.sleep(0.1)

@@ -51,9 +51,9 @@ facts:
 
 import json
 import os
-import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.skerry.edge.plugins.module_utils.files import replace_file
 
 
 def read(module, path):
@@ -77,18 +77,7 @@ def write(module, path, text):
     """Replace the fact file in one step."""
     folder = os.path.dirname(path)
     try:
-        os.makedirs(folder, mode=0o755, exist_ok=True)
-        handle, beside = tempfile.mkstemp(prefix=".skerry.", dir=folder)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(beside, 0o644)
-            os.replace(beside, path)
-        except OSError:
-            os.unlink(beside)
-            raise
+        replace_file(path, text, 0o644)
     except OSError as error:
         cause = f"cannot write {path}: {error.strerror or error}"
         remedy = f"check rights and free space of {folder} (df -h), then run again"

@@ -69,11 +69,11 @@ waited:
 import json
 import os
 import subprocess
-import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.skerry.edge.plugins.module_utils.artifacts import ArtifactError
+from ansible_collections.skerry.edge.plugins.module_utils.files import replace_file
 
 K3S = "/usr/local/bin/k3s"
 SOCKET = "/run/k3s/containerd/containerd.sock"
@@ -96,13 +96,8 @@ def read_record(path):
 
 
 def write_record(path, record):
-    """Write beside and rename."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=os.path.dirname(path))
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        json.dump(record, stream, indent=1, sort_keys=True)
-    os.chmod(beside, 0o644)
-    os.replace(beside, path)
+    """Keep what was given, for later runs."""
+    replace_file(path, json.dumps(record, indent=1, sort_keys=True), 0o644)
 
 
 def run(command, timeout):

@@ -80,33 +80,19 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.skerry.edge.plugins.module_utils import kwasm_host as kwasm
 from ansible_collections.skerry.edge.plugins.module_utils.containerd_drop_ins import systemd_cgroup
 from ansible_collections.skerry.edge.plugins.module_utils.fact_file import section
+from ansible_collections.skerry.edge.plugins.module_utils.files import replace_file
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_api import Api, UnavailableError
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
 from ansible_collections.skerry.edge.plugins.module_utils.k3s_host import APPLIED, UNITS, file_mark
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv8l": "arm"}
 LIBRARIES = ("/opt/skerry/wasmedge/lib64", "/usr/local/lib", "/usr/lib/*", "/usr/lib64")
-
-
-def write(path, content, mode):
-    """Replace a file in one step."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    handle, beside = tempfile.mkstemp(prefix=".new.", dir=os.path.dirname(path))
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            os.fchmod(stream.fileno(), mode)
-        os.replace(beside, path)
-    except OSError:
-        os.unlink(beside)
-        raise
 
 
 class Node:
@@ -151,7 +137,7 @@ class Node:
             if after is None:
                 self.act("remove " + path, functools.partial(os.unlink, path), before or "", "")
             else:
-                self.act("write " + path, functools.partial(write, path, after.encode(), 0o644), before or "", after)
+                self.act("write " + path, functools.partial(replace_file, path, after, 0o644), before or "", after)
 
     def image(self):
         """Place the probe's image where k3s imports it at each start, and import it now."""
@@ -171,7 +157,7 @@ class Node:
 
     def place(self, content):
         """Write the archive and import it; k3s itself would take a while to notice."""
-        write(kwasm.PROBE_FILE, content, 0o644)
+        replace_file(kwasm.PROBE_FILE, content, 0o644)
         command = ["/usr/local/bin/k3s", "ctr", "-n", "k8s.io", "images", "import", kwasm.PROBE_FILE]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode != 0:
@@ -235,7 +221,7 @@ class Node:
         except (FileNotFoundError, ValueError):
             return
         if noted.get("kwasm") != "restart":
-            write(APPLIED, (json.dumps({**noted, "kwasm": "restart"}, sort_keys=True, indent=1) + "\n").encode(), 0o600)
+            replace_file(APPLIED, json.dumps({**noted, "kwasm": "restart"}, sort_keys=True, indent=1) + "\n", 0o600)
 
     def run(self):
         """Do everything; the module's result."""

@@ -126,7 +126,8 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.skerry.edge.plugins.module_utils import exporter_host as on_host
 from ansible_collections.skerry.edge.plugins.module_utils import exporter_text, fact_file
-from ansible_collections.skerry.edge.plugins.module_utils.exporter_host import ExporterError, output, read, write
+from ansible_collections.skerry.edge.plugins.module_utils.exporter_host import ExporterError, output, read
+from ansible_collections.skerry.edge.plugins.module_utils.files import replace_file
 
 FOLDER = "/etc/skerry/node-exporter"
 CERTIFICATE = FOLDER + "/tls.crt"
@@ -161,7 +162,7 @@ class Work:
         shown = ("(secret)\n" if before else "", "(secret, changed)\n") if secret else (before, text)
         self.diff.append({"before_header": path, "after_header": path, "before": shown[0], "after": shown[1]})
         if not self.check:
-            write(path, text, mode, group)
+            replace_file(path, text, mode, (0, group))
 
     def drop(self, path):
         """Remove a file or folder."""

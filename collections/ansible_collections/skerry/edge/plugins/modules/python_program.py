@@ -65,6 +65,7 @@ import sys
 import zlib
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.skerry.edge.plugins.module_utils.files import read_text
 
 # -I and -S: neither the caller's environment nor the host's packages get in, and it starts in half the time.
 LAUNCHER = """#!{python} -IS
@@ -73,15 +74,6 @@ sys.path.insert(0, {path!r})
 from {name}.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
-
-
-def read(path):
-    """A file's text, or None."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return None
 
 
 def write(path, text, mode):
@@ -101,7 +93,7 @@ def there(folder):
         for name in names:
             if name.endswith(".py"):
                 path = os.path.join(directory, name)
-                found[os.path.relpath(path, folder)] = read(path)
+                found[os.path.relpath(path, folder)] = read_text(path)
     return found
 
 
@@ -139,7 +131,7 @@ def main():
     if given["state"] == "present":
         wanted = json.loads(zlib.decompress(base64.b64decode(given["sources"])))
         launcher = LAUNCHER.format(python=sys.executable, **{key: given[key] for key in ("path", "name")})
-    before, command = there(folder), read(given["command"])
+    before, command = there(folder), read_text(given["command"])
     files = sorted(name for name in set(before) | set(wanted) if before.get(name) != wanted.get(name))
     diff = [
         {"before_header": name, "after_header": name, "before": before.get(name, ""), "after": wanted.get(name, "")}

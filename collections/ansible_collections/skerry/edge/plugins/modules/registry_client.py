@@ -81,9 +81,9 @@ import json
 import os
 import pwd
 import shutil
-import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.skerry.edge.plugins.module_utils.files import read_text, replace_file
 from ansible_collections.skerry.edge.plugins.module_utils.registry_files import RegistryError, remove
 
 FOLDER = "/etc/skerry/registry"
@@ -92,18 +92,9 @@ DOCKER_CERTS = "/etc/docker/certs.d"
 NOTE = FOLDER + "/clients.json"
 
 
-def read(path):
-    """A file's text, or None."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return stream.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
 def read_json(path):
     """A JSON file's mapping, {} where there is none. Raises REGISTRY_020 on a damaged one."""
-    text = read(path)
+    text = read_text(path)
     try:
         value = json.loads(text) if text and text.strip() else {}
     except ValueError as error:
@@ -152,7 +143,7 @@ class Client:
 
     def place(self, path, text, mode, owner=(0, 0), secret=False):
         """Bring one file into its state; None removes it."""
-        before = read(path)
+        before = read_text(path)
         if before == text and (text is None or os.stat(path).st_mode & 0o7777 == mode):
             return
         shown = ["" if one is None else "(not shown)\n" if secret else one for one in (before, text)]
@@ -167,16 +158,7 @@ class Client:
         if not os.path.isdir(folder):
             os.makedirs(folder, mode=0o755)
             os.chown(folder, *owner)
-        handle, beside = tempfile.mkstemp(prefix=".skerry.", dir=folder)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
-                os.fchown(stream.fileno(), *owner)
-                os.fchmod(stream.fileno(), mode)
-            os.replace(beside, path)
-        except OSError:
-            os.unlink(beside)
-            raise
+        replace_file(path, text, mode, owner)
 
     def login(self, user, address, auth):
         """Let a user's Docker have a login (None: lose it)."""

@@ -104,25 +104,16 @@ import re
 import shutil
 import ssl
 import subprocess
-import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.skerry.edge.plugins.module_utils import registry_files as files
+from ansible_collections.skerry.edge.plugins.module_utils.files import read_text, replace_file
 
 HIDDEN = "(not shown)\n"
 TIMER = os.path.basename(files.GC_TIMER)
 #: What the registry reads at its start only.
 READ_ONCE = (files.CONFIG, files.CERTIFICATE, files.KEY, files.DROP_IN)
-
-
-def read(path):
-    """A file's text, or None."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return stream.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
 
 
 def run(*command):
@@ -182,7 +173,7 @@ class Host:
             files.CERTIFICATE: (params["certificate"], 0o640, False),
             files.KEY: (params["key"], 0o640, True),
             files.AUTHORITY: (params["ca"], 0o644, False),
-            files.USERS: (files.users(params["users"], read(files.USERS)), 0o640, True),
+            files.USERS: (files.users(params["users"], read_text(files.USERS)), 0o640, True),
             files.READ_ONLY: (files.config(params, read_only=True), 0o640, False),
             files.CONFIG: (files.config(params), 0o640, False),
             files.GC_SERVICE: (files.gc_service(params["gc_untagged"]) if calendar else None, 0o644, False),
@@ -195,7 +186,7 @@ class Host:
 
     def place(self, path, text, mode, secret):
         """Bring one file into its state."""
-        before = read(path)
+        before = read_text(path)
         owner = identity(files.ACCOUNT) if mode == 0o640 else (0, 0)
         if text is None:
             if before is None:
@@ -216,17 +207,7 @@ class Host:
         if text is None:
             files.remove(path)
             return
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        handle, beside = tempfile.mkstemp(prefix=".skerry.", dir=os.path.dirname(path))
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
-                os.fchown(stream.fileno(), 0, group)
-                os.fchmod(stream.fileno(), mode)
-            os.replace(beside, path)
-        except OSError:
-            os.unlink(beside)
-            raise
+        replace_file(path, text, mode, (0, group))
 
     def data(self):
         """Let the folder of the images exist and belong to the registry."""

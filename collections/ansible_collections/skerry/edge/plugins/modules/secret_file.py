@@ -54,28 +54,12 @@ import os
 import secrets
 import stat
 import string
-import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.skerry.edge.plugins.module_utils.files import replace_file
 
 LETTERS = string.ascii_letters + string.digits
 PLACEHOLDER = "made-by-the-first-real-run"
-
-
-def write(path, text):
-    """Write ``text`` beside ``path`` with mode 0600 and rename it."""
-    folder = os.path.dirname(path)
-    os.makedirs(folder, mode=0o755, exist_ok=True)
-    handle, beside = tempfile.mkstemp(prefix=".skerry.", dir=folder)  # mkstemp makes it 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, path)
-    except OSError:
-        os.unlink(beside)
-        raise
 
 
 def present(module, path):
@@ -91,7 +75,7 @@ def present(module, path):
         result["secret"] = PLACEHOLDER
         if not module.check_mode:
             result["secret"] = "".join(secrets.choice(LETTERS) for _ in range(module.params["length"]))
-            write(path, result["secret"])
+            replace_file(path, result["secret"] + "\n", 0o600)
     elif mode != 0o600:
         result["changed"] = True
         if not module.check_mode:

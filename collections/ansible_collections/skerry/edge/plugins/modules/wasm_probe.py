@@ -39,7 +39,7 @@ RETURN = r"""
 runtimes:
   description: >-
     One entry per installed runtime, by name, with version, command, source, modes (or engine), proved, error,
-    exit_code_kept, trap_told, findings.
+    exit_code_kept, trap_told, findings; of wasmtime also serves (it has the server for wasi:http).
   returned: always
   type: dict
 handlers:
