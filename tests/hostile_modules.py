@@ -101,6 +101,13 @@ static void swaps(const char *dir) {
   printf("removed %d\n", rmdir(path));
   printf("linked %d\n", symlink("../../../etc", path));
 }
+/* Behaves for as long as a start is looked at, then takes memory without end. */
+static void turns(void) {
+  puts("behaves");
+  fflush(stdout);
+  sleep(3);
+  for (;;) memset(malloc(1 << 20), 1, 1 << 20);
+}
 int main(int count, char **arguments) {
   const char *what = count > 1 ? arguments[1] : "", *dir = count > 2 ? arguments[2] : "/data";
   if (!strcmp(what, "opens")) opens(dir);
@@ -109,6 +116,7 @@ int main(int count, char **arguments) {
   if (!strcmp(what, "litters")) litters(dir);
   if (!strcmp(what, "escapes")) escapes(dir);
   if (!strcmp(what, "swaps")) swaps(dir);
+  if (!strcmp(what, "turns")) turns();
   return 0;
 }
 """

@@ -1,65 +1,135 @@
-"""`skerry ps --watch` without hosts: which answers are told, and in which words."""
+"""What ends a run on hosts where neither systemd nor the kernel does, and directories that lead elsewhere."""
 
 from __future__ import annotations
 
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
-from skerry.deploy.watch import Picture, words
-from skerry.errors import SkerryError
+import pytest
 
-LOST = SkerryError("TARGET_003", "host h: it cannot be reached", "check it")
+from skerry import paths
+from skerry_host import counting, directories, places
+from skerry_host.faults import HostError
 
-
-def row(name: str = "a", state: str = "running", **more: Any) -> dict[str, Any]:
-    return {"name": name, "owner": "o", "kind": "service", "rung": "process", "runtime": "wasmtime 48", "state": state,
-            "ready": state == "running", "revision": "1" * 64, "number": 1, "for_seconds": 1.0, "restarts": 0,
-            "memory_bytes": 1, "last": None, **more}
-
-
-def ended(invocation: str, **more: Any) -> dict[str, Any]:
-    return {"invocation": invocation, "exit_code": 0, "trap": None, "signal": None, "limit": None, **more}
+MIB = 1 << 20
+HOST_SIDE = paths.root() / "roles" / "workload" / "files"
+WAIT = "import time; time.sleep(30)"
 
 
-def picture(*names: str) -> Picture:
-    return Picture(names, lambda host: [{"host": host, "name": "a", "owner": "o", "state": "unknown"}])
+def watched(code: str, folder: Path | None = None, **limits: Any) -> subprocess.CompletedProcess[bytes]:
+    """A Python program under the watcher, as the units start it."""
+    asked = {"output": None, "open_files": None, "disk": None, "file_size": None, **limits,
+             "directories": [str(folder)] if folder else []}
+    command = [sys.executable, "-m", "skerry_host", "exec", json.dumps(asked), sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, timeout=25, check=False, cwd=HOST_SIDE,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200)))
 
 
-def told(of: Picture, answer: Any) -> list[tuple[str, str]]:
-    return [(event.what, words(event).plain.split(" ", 1)[1]) for event in of.take("h", answer)]
+def test_descriptors(tmp_path: Path) -> None:
+    code = f"import os\ntry:\n while True: os.dup(0)\nexcept OSError: pass\n{WAIT}"
+    done = watched(code, open_files=200)
+    assert done.returncode == -counting.SIGNALS["open_files"]
+    assert b"limits.open_files" in done.stderr
 
 
-def test_only_what_matters_is_told() -> None:
-    seen = picture()
-    assert told(seen, [row()]) == [("new", "a h running r1 11111111")]
-    assert told(seen, [row(for_seconds=2.0, memory_bytes=2)]) == []
-    assert told(seen, [row(state="restarting", restarts=3)]) == [
-        ("changed", "a h running -> restarting, restarts 0 -> 3")]
-    assert told(seen, [row(revision="2" * 64, number=2, restarts=3)]) == [
-        ("changed", "a h restarting -> running, now r2 22222222")]
-    assert told(seen, []) == [("gone", "a h gone")]
+@pytest.mark.parametrize("output", [None, 1000])
+def test_bytes_in_directories(tmp_path: Path, output: int | None) -> None:
+    code = (f"import os\nos.close(1); os.close(2)\nfor at in range(100):\n"
+            f" open(f'{tmp_path}/{{at}}', 'wb').write(bytes(1 << 20))\n{WAIT}")
+    done = watched(code, tmp_path, disk=5 * MIB, output=output)
+    assert done.returncode == -counting.SIGNALS["disk"]
+    again = watched("print('begun')", tmp_path, disk=5 * MIB, output=output)
+    assert again.returncode == -counting.SIGNALS["disk"]
+    assert b"begun" not in again.stdout
 
 
-def test_each_run_of_a_schedule_is_told_once() -> None:
-    seen = picture()
-    list(seen.take("h", [row(state="waiting")]))
-    assert told(seen, [row(state="waiting", last=ended("x"))]) == [("changed", "a h a run ended: exit 0")]
-    assert told(seen, [row(state="waiting", last=ended("x"))]) == []
-    assert told(seen, [row(state="last failed", last=ended("y", exit_code=None, limit="time"))]) == [
-        ("changed", "a h waiting -> last failed, a run ended: limit: time")]
+def test_empty_files_take_room_too(tmp_path: Path) -> None:
+    done = watched(f"for at in range(2000): open(f'{tmp_path}/{{at}}', 'w')\n{WAIT}", tmp_path, disk=5 * MIB)
+    assert done.returncode == -counting.SIGNALS["disk"]
 
 
-def test_a_lost_host_is_unknown_until_it_answers_again() -> None:
-    seen = picture()
-    list(seen.take("h", [row()]))
-    assert told(seen, LOST) == [("lost", "h cannot be asked: TARGET_003 host h: it cannot be reached"),
-                                ("changed", "a h running -> unknown")]
-    assert told(seen, LOST) == []
-    assert [one["state"] for one in seen.all()] == ["unknown"]
-    assert told(seen, [row(restarts=5)]) == [("found", "h answers again"), ("changed", "a h unknown -> running")]
+def test_a_file_that_became_too_large(tmp_path: Path) -> None:
+    (tmp_path / "others").write_bytes(bytes(MIB))  # was there before: nobody's fault
+    done = watched("print('begun')", tmp_path, file_size=MIB)
+    assert (done.returncode, done.stdout) == (0, b"begun\n")
+    done = watched(f"open('{tmp_path}/own', 'wb').write(bytes(1 << 20))\n{WAIT}", tmp_path, file_size=MIB)
+    assert done.returncode == -counting.SIGNALS["file_size"]
 
 
-def test_names_choose() -> None:
-    seen = picture("b")
-    assert [event.row["name"] for event in seen.take("h", [row(), row("b")])] == ["b"]
-    assert [event.what for event in seen.take("h", LOST)] == ["lost", "gone"]
-    assert not seen.all(), "nothing is known of b there"
+def test_output_and_ordinary_ends() -> None:
+    done = watched("import sys\nwhile True: sys.stdout.write('x' * 1000)", output=5000)
+    assert (done.returncode, len(done.stdout)) == (-counting.SIGNALS["output"], 5000)
+    assert watched("print(1); raise SystemExit(7)", output=5000).returncode == 7
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (counting.SIGNALS["disk"], 128 + signal.SIGPROF)):
+        done = watched(f"import os, signal; os.kill(os.getpid(), {int(number)})", output=5000)
+        assert done.returncode == code, "a run cannot say of itself that it met a limit"
+
+
+def test_what_directories_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "file").write_bytes(bytes(100_000))
+    os.link(tmp_path / "deep" / "er" / "file", tmp_path / "same")
+    (tmp_path / "elsewhere").symlink_to("/usr")
+    total, large = counting.held([str(tmp_path)], 1 << 40, 50_000)
+    assert 100_000 < total < 100_000 + 8 * counting.ENTRY
+    assert large == 1
+    assert counting.held([str(tmp_path)], 10_000, 1 << 40)[0] > 10_000
+    hidden = tmp_path
+    for _ in range(30):  # deeper than a path can be long: it cannot be looked into, so it counts as full
+        monkeypatch.chdir(hidden)
+        hidden = Path("x" * 200)
+        hidden.mkdir()
+    assert counting.held([str(tmp_path)], 1 << 30, 1 << 40)[0] > 1 << 30
+
+
+@pytest.fixture
+def note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(places, "WORKLOADS", tmp_path / "workloads")
+    (tmp_path / "workloads" / "a").mkdir(parents=True)
+    return tmp_path
+
+
+def desired(*hosts: Path) -> dict[str, Any]:
+    return {"name": "a", "directories": [{"host": str(one), "guest": "/x", "read_only": False} for one in hosts]}
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root hands directories over")
+
+
+@needs_root
+def test_directories_are_made_and_handed_over(note: Path) -> None:
+    there = note / "there"
+    there.mkdir()
+    (note / "link").symlink_to(there)
+    directories.own(desired(note / "link" / "new" / "er", there), lambda: 65123)
+    assert (there / "new" / "er").stat().st_uid == 65123
+    assert there.stat().st_uid == 0, "what was there belongs to whom it belonged"
+    directories.own(desired(note / "link" / "new" / "er", there), lambda: 65124)
+    assert (there / "new" / "er").stat().st_uid == 65124
+
+
+@needs_root
+@pytest.mark.parametrize("target", ["/", "../outside", "inner2"])
+def test_links_of_modules_are_not_followed(note: Path, target: str) -> None:
+    outer, outside = note / "outer", note / "outside"
+    outside.mkdir()
+    directories.own(desired(outer, outer / "inner"), lambda: 65123)
+    (outer / "inner").rmdir()
+    (outer / "inner2").mkdir()
+    (outer / "inner").symlink_to(target)
+    os.lchown(outer / "inner", 65123, 65123)
+    for place in (outer / "inner", outer / "inner" / "below"):
+        with pytest.raises(HostError, match="HOST_040"):
+            directories.own(desired(outer, place), lambda: 65123)
+    assert outside.stat().st_uid == 0
+    assert list(outside.iterdir()) == []
+    (outer / "inner").unlink()
+    (outer / "inner").write_text("a file")
+    with pytest.raises(HostError, match="HOST_041"):
+        directories.own(desired(outer, outer / "inner"), lambda: 65123)
