@@ -19,7 +19,8 @@ import wasm_modules
 from skerry.deploy import load
 from skerry.deploy.desired import desired
 from skerry.deploy.placement import Assignment
-from skerry_host import apply, argv, places, records, store, units
+from skerry.testing.http_component import component
+from skerry_host import apply, argv, handover, places, ports, records, store, units
 from skerry_host.calendar import on_calendar
 from skerry_host.faults import HostError
 
@@ -114,13 +115,47 @@ def test_wasmedge_keeps_secrets_off_its_command_line(root: Path, tmp_path: Path,
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
 def test_systemd_takes_the_units(root: Path, tmp_path: Path) -> None:
     schedule = {"cron": "5 4 * * *", "time_zone": "Europe/Berlin", "missed": True}
-    for more in ({}, {"kind": "job", "args": ['a "b" $c %d \\e']}, {"kind": "schedule", "schedule": schedule}):
-        for name, text in units.files(wanted(tmp_path, **more)).items():
+    held = [{"port": 80}, {"port": 81, "protocol": "http"}]
+    for more in ({}, {"kind": "job", "args": ['a "b" $c %d \\e']}, {"kind": "schedule", "schedule": schedule},
+                 {"ports": held}, {"ports": held, "network": True}):
+        texts = units.files(wanted(tmp_path, **more))
+        for name, text in texts.items():
             runnable = text.replace(places.COMMAND, "/bin/true").replace(RUNTIME["command"], "/bin/true")
             (tmp_path / name).write_text(runnable)
+        for name in texts:
             done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(tmp_path / name)],
                                   capture_output=True, text=True, check=False)
             assert name not in done.stderr, done.stderr
+
+
+def test_instances_of_a_service_with_ports(root: Path, tmp_path: Path) -> None:
+    found = wanted(tmp_path, ports=[{"port": 80}, {"port": 81, "protocol": "http"}])
+    text = units.files(found)[units.template(found)]
+    first, second = ({**found, "slot": slot} for slot in "12")
+    assert units.service(first) != units.service(second)
+    assert units.files(first) == units.files(second), "one file for all instances"
+    mine, other = (set(handover.endpoints(one)) for one in (first, second))
+    assert not mine & other
+    for at, (_, port) in enumerate(handover.endpoints(first)):
+        assert f'"PORT_{80 + at}={str(port)[:-1]}%i"' in text
+    assert "PrivateNetwork=yes" in text
+    assert f"JoinsNamespaceOf={ports.relay(found)}" in text
+    relay = units.files(found)[ports.relay(found)]
+    assert "relay 80=tcp 81=http" in relay
+    assert "PrivateNetwork=yes" in relay
+    open_ = wanted(tmp_path, ports=[{"port": 80}], network=True)
+    assert "PrivateNetwork" not in "".join(units.files(open_).values())
+    assert ports.relay(open_) != ports.relay(found), "another list of ports has a relay of its own"
+
+
+def test_a_handler_is_served_and_nothing_more(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "handler.wasm").write_bytes(component("x"))
+    found = wanted(tmp_path, module="handler.wasm", ports=[{"port": 80}], env={"A": "1"})
+    command = argv.command(found)
+    assert command[1] == "serve"
+    assert f"127.0.0.1:{ports.inner(found, ports.SLOT)[0]}" in command
+    assert "inherit-network" not in " ".join(command)
+    assert "A=1" in command
 
 
 def test_the_store_takes_nothing_else(root: Path) -> None:

@@ -61,6 +61,19 @@ def test_components_need_wasmtime() -> None:
     assert place(workload(), "component", view(wasmtime=WASMTIME)).runtime["name"] == "wasmtime"
 
 
+def test_who_serves_requests_and_who_listens() -> None:
+    listening = workload(ports=[{"port": 80}])
+    both = view(wasmtime=WASMTIME, wasmedge=WASMEDGE)
+    assert place(listening, "http", both).runtime["name"] == "wasmtime"
+    assert place(listening, "component", both).runtime["name"] == "wasmtime"
+    assert place(listening, "core", both).runtime["name"] == "wasmedge"
+    assert "core modules listen through WasmEdge" in place(listening, "core", view(wasmtime=WASMTIME)).reason
+    assert "no server for wasi:http" in place(listening, "http", view(wasmedge=WASMEDGE)).reason
+    without = view(wasmtime={**WASMTIME, "serves": False})
+    assert "wasmtime serve" in place(listening, "http", without).reason
+    assert place(listening, "component", without).runtime["name"] == "wasmtime"
+
+
 def test_what_was_not_proved_is_not_used() -> None:
     broken = view(wasmtime={**WASMTIME, "proved": False})
     assert isinstance(place(workload(), "core", broken), placement.Passed)

@@ -13,6 +13,7 @@ import yaml
 from skerry.deploy import load
 from skerry.deploy.model import Workload, schema
 from skerry.errors import SkerryError
+from skerry.testing.http_component import component
 
 JOB = {"name": "a", "kind": "job", "module": "m.wasm"}
 
@@ -80,6 +81,14 @@ def test_numbers_are_text_where_text_is_meant(folder: Path) -> None:
         ({"readiness": {"line": "("}}, "no regular expression"),
         ({"directories": [{"host": "data", "guest": "/data"}]}, "directories.0.host"),
         ({"env": {"1A": "x"}}, "no name of a variable"),
+        ({"ports": [{"port": 80}]}, "ports are for services"),
+        ({"kind": "service", "ports": [{"port": 0}]}, "ports.0.port"),
+        ({"kind": "service", "ports": [{"port": 80, "protocol": "udp"}]}, "ports.0.protocol"),
+        ({"kind": "service", "ports": [{"port": 80}, {"port": 80}]}, "named twice"),
+        ({"kind": "service", "ports": [{"port": 80}], "env": {"PORT_80": "x"}}, "PORT_80 is set by ports"),
+        ({"kind": "service", "ports": [{"port": 80}], "readiness": {"tcp": 81}}, "port 81, which is not in ports"),
+        ({"kind": "service", "readiness": {"http": {"port": 80}}}, "port 80, which is not in ports"),
+        ({"kind": "service", "ports": [{"port": 80}], "drain": "1h"}, "drain"),
     ],
 )
 def test_what_is_wrong_is_named(folder: Path, change: dict[str, object], key: str) -> None:
@@ -99,6 +108,13 @@ def test_other_mistakes_have_their_own_codes(folder: Path, monkeypatch: pytest.M
     refused(written(folder, {**JOB, "module": "none.wasm"}), "RUN_001")
     (folder / "library.wasm").write_bytes(b"\0asm\x0d\0\x01\0")
     refused(written(folder, {**JOB, "module": "library.wasm"}), "DEPLOY_010")
+    (folder / "handler.wasm").write_bytes(component("x"))
+    refused(written(folder, {**JOB, "module": "handler.wasm"}), "DEPLOY_060")
+    web = {**JOB, "kind": "service", "module": "handler.wasm", "ports": [{"port": 80}]}
+    refused(written(folder, {**web, "ports": [{"port": 80}, {"port": 81}]}), "DEPLOY_060")
+    refused(written(folder, {**web, "args": ["x"]}), "DEPLOY_061")
+    [one] = load.read(written(folder, web), {})
+    assert one.module.form == "http"
 
 
 def test_the_schema_takes_what_the_model_takes(folder: Path) -> None:

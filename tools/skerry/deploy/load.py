@@ -187,6 +187,9 @@ def _submit(workload: Workload, owner: str, folder: Path) -> Submitted:
     if module.form == "http" and len(workload.ports) != 1:
         raise SkerryError("DEPLOY_060", f"{workload.name}: {workload.module} answers wasi:http, but has no port",
                           "make it a service with one port, such as ports: [{port: 8080}]")
+    if module.form == "http" and workload.args:
+        raise SkerryError("DEPLOY_061", f"{workload.name}: {workload.module} answers wasi:http, and takes no arguments",
+                          "give it env, secrets or files instead")
     if module.path is not None:
         blobs[module.digest] = module.path
     files = {one.guest: keep(folder / one.source) for one in workload.files}
@@ -203,7 +206,8 @@ def read(path: Path, variables: Mapping[str, str], owner: str = "") -> list[Subm
         owner: whose workloads these are; by default the file's own name without its ending.
 
     Raises:
-        SkerryError: DEPLOY_001 to DEPLOY_007, DEPLOY_010, DEPLOY_060, RUN_001 to RUN_006; WORKLOAD_... of a folder.
+        SkerryError: DEPLOY_001 to DEPLOY_007, DEPLOY_010, DEPLOY_060, DEPLOY_061, RUN_001 to RUN_006;
+            WORKLOAD_... of a folder.
     """
     owner = owner or re.sub(r"[^a-z0-9-]+", "-", path.stem.lower()).strip("-") or "workloads"
     return [_submit(one, owner, path.parent) for one in parse(path, variables)]
