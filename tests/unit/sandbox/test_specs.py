@@ -78,6 +78,40 @@ def test_capabilities_that_the_bounding_set_lacks() -> None:
     assert "CHECKPOINT_RESTORE" in machine.lacking_capabilities("CapBnd:\t000000ffffffffff\n")
 
 
+@pytest.mark.parametrize(
+    ("script", "settings"),
+    [
+        ('echo "PROXY=\'http://$3.example.org\'"', 'Acquire::http::Proxy "http://Acquire::http::Proxy.example.org";'),
+        ("true", 'Acquire::http::Proxy "http://environment.example.org";'),
+        ('echo "PROXY=\'DIRECT\'"', ""),
+    ],
+    ids=["apt's own", "of the environment", "none by apt's word"],
+)
+def test_proxies_are_apts_before_the_environments(
+    script: str, settings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _apt_config(tmp_path, script, monkeypatch)
+    assert machine.apt_proxies().splitlines()[:1] == [settings][: bool(settings)]
+
+
+def test_apt_settings_that_apt_cannot_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _apt_config(tmp_path, "echo E: Syntax error /etc/apt/apt.conf.d/99x:1 >&2; exit 100", monkeypatch)
+    with pytest.raises(SkerryError, match="99x:1") as raised:
+        machine.apt_proxies()
+    assert raised.value.code == "SANDBOX_025"
+
+
+def _apt_config(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = folder / "apt-config"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setenv("http_proxy", "http://environment.example.org")
+    monkeypatch.delenv("https_proxy", raising=False)
+    monkeypatch.delenv("HTTPS_PROXY", raising=False)
+
+
+
 def test_kernel_settings_noted_are_settings_not_counters() -> None:
     noted = machine.read_sysctls()
     assert "kernel/panic" in noted

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
+from skerry.errors import Exit, SkerryError
 from skerry.sandbox.engine import RUN
 
 #: Linux capabilities in the order of their bits (include/uapi/linux/capability.h).
@@ -49,21 +51,27 @@ def name_servers() -> str:
 
 
 def apt_proxies() -> str:
-    """apt settings for the proxies that this machine's apt or environment uses ('' for none)."""
+    """apt settings for the proxies that this machine's apt or environment uses ('' for none).
+
+    Raises:
+        SkerryError: SANDBOX_025 where apt cannot read its own settings.
+    """
     lines = []
+    apt = shutil.which("apt-config")  # elsewhere the environment decides
     for scheme in ("http", "https"):
         proxy = os.environ.get(f"{scheme}_proxy") or os.environ.get(f"{scheme.upper()}_PROXY") or ""
-        try:
-            asked = subprocess.run(
-                ["apt-config", "shell", "PROXY", f"Acquire::{scheme}::Proxy"],
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
-            found = re.search(r"PROXY='([^']*)'", asked)
+        if apt is not None:
+            command = [apt, "shell", "PROXY", f"Acquire::{scheme}::Proxy"]
+            asked = subprocess.run(command, capture_output=True, text=True, check=False)
+            if asked.returncode:
+                raise SkerryError(
+                    "SANDBOX_025",
+                    f"apt-config fails on this machine, whose proxies the hosts would get: {asked.stderr.strip()}",
+                    "correct what it names in /etc/apt",
+                    Exit.PREREQUISITE,
+                )
+            found = re.search(r"PROXY='([^']*)'", asked.stdout)
             proxy = found[1] if found else proxy
-        except (OSError, subprocess.CalledProcessError):  # no apt here: the environment decides
-            pass
         if proxy and proxy != "DIRECT":
             lines.append(f'Acquire::{scheme}::Proxy "{proxy}";\n')
     return "".join(lines)

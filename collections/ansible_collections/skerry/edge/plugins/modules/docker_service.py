@@ -78,7 +78,7 @@ from ansible_collections.skerry.edge.plugins.module_utils.docker_daemon import (
     reload_is_enough,
 )
 from ansible_collections.skerry.edge.plugins.module_utils.fact_file import section
-from ansible_collections.skerry.edge.plugins.module_utils.files import replace_file
+from ansible_collections.skerry.edge.plugins.module_utils.files import read_text, replace_file
 
 SOCKET = "/var/run/docker.sock"
 DAEMON_JSON = "/etc/docker/daemon.json"
@@ -123,12 +123,11 @@ def noted(pid):
     Without a note (somebody else started it) files older than the process are what it runs with.
     """
     try:
-        with open(NOTE, encoding="utf-8") as stream:
-            note = json.load(stream)
-        if note["pid"] == pid:
+        note = json.loads(read_text(NOTE) or "{}")
+        if note.get("pid") == pid:
             return note["config"], note["unit"]
-    except (OSError, ValueError, KeyError):
-        pass  # no note or a damaged one: the times tell
+    except (ValueError, KeyError):
+        pass  # a damaged note: the times tell
     started = os.stat(f"/proc/{pid}").st_mtime
     for path in (DAEMON_JSON, DROP_IN, os.path.dirname(DAEMON_JSON)):
         if os.path.exists(path) and os.stat(path).st_mtime >= started:

@@ -79,17 +79,18 @@ def drain(module):
 def remove(api, path, patience=90):
     """Delete the node and wait until it is gone; a server's stays until its etcd member has left. Raises K3S_024."""
     api.json("DELETE", path, missing_ok=True)
-    deadline = time.monotonic() + patience
+    deadline, silence = time.monotonic() + patience, ""
     while time.monotonic() < deadline:
         try:
             if api.json("GET", path, missing_ok=True) is None:
                 return
-        except UnavailableError:  # etcd elects another leader
-            pass
+            silence = ""
+        except UnavailableError as error:  # etcd elects another leader; one that never does is told
+            silence = f"; the API does not answer: {error}"
         time.sleep(0.5)
     raise K3sError(
         "K3S_024",
-        f"{path.rsplit('/', 1)[-1]} is still a node {patience} s after it was deleted",
+        f"{path.rsplit('/', 1)[-1]} is still a node {patience} s after it was deleted{silence}",
         "see what holds it: k3s kubectl get node NAME -o yaml (finalizers), then run again",
     )
 
