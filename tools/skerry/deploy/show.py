@@ -109,10 +109,17 @@ def revision(row: Mapping[str, Any]) -> str:
 
 #: Columns of `skerry ps`: title, and whether a narrow terminal does without it.
 _COLUMNS = (("workload", False), ("host", False), ("kind", True), ("rung", False), ("runtime", True), ("state", False),
-            ("for", False), ("restarts", False), ("memory", False), ("last run", False), ("revision", True))
+            ("for", False), ("restarts", False), ("memory", False), ("ports", False), ("last run", False),
+            ("revision", True))
 _RIGHT = ("for", "restarts", "memory")
 #: Characters below which a terminal counts as narrow.
 _WIDE = 110
+
+
+def _ports(row: Mapping[str, Any]) -> str:
+    """Ports of a service and the connections that they have."""
+    held = ", ".join(str(port) for port in row.get("ports") or [])
+    return f"{held} ({row['connections']} open)" if held and row.get("connections") else held
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, Text]:
@@ -120,7 +127,7 @@ def _cells(row: Mapping[str, Any]) -> dict[str, Text]:
     if row["state"] != "unknown":
         said |= {"kind": row["kind"], "rung": row["rung"], "runtime": row["runtime"], "for": _age(row["for_seconds"]),
                  "restarts": str(row["restarts"] or ""), "last run": ended(row["last"]), "revision": revision(row),
-                 "memory": shown(row["memory_bytes"]) if row["memory_bytes"] else ""}
+                 "memory": shown(row["memory_bytes"]) if row["memory_bytes"] else "", "ports": _ports(row)}
     return {title: Text(text) for title, text in said.items()} | {"state": word(row["state"])}
 
 

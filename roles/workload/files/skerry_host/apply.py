@@ -192,7 +192,8 @@ def undeploy(names: list[str]) -> list[Outcome]:
 def clear() -> None:
     """Take every workload away, and this side's whole state with them."""
     undeploy(records.names())
-    shutil.rmtree(places.STATE, ignore_errors=True)
+    for place in (places.STATE, places.RUN):
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def rollback(name: str, revision: str) -> Outcome:
