@@ -58,8 +58,13 @@ static void litters(const char *dir) {
 }
 static void look(const char *name) {
   struct stat about;
+  char text[40] = "";
   int file = open(name, O_RDONLY);
-  if (file >= 0) printf("READ %s\n", name);
+  if (file >= 0) {
+    read(file, text, sizeof text - 1);
+    text[strcspn(text, "\n")] = 0;
+    printf("READ %s: %s\n", name, text);
+  }
   file = open(name, O_WRONLY | O_CREAT, 0600);
   if (file >= 0) printf("WROTE %s\n", name);
   if (!stat(name, &about)) printf("SAW %s\n", name);
@@ -106,7 +111,8 @@ static void turns(void) {
   puts("behaves");
   fflush(stdout);
   sleep(3);
-  for (;;) memset(malloc(1 << 20), 1, 1 << 20);
+  static char *volatile taken;
+  for (;;) { taken = malloc(1 << 20); memset(taken, 1, 1 << 20); }
 }
 int main(int count, char **arguments) {
   const char *what = count > 1 ? arguments[1] : "", *dir = count > 2 ? arguments[2] : "/data";

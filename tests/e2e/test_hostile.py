@@ -24,7 +24,6 @@ pytestmark = pytest.mark.hosts
 
 #: Seconds between two lines of a neighbour that prints ten a second: what docs/protection.md promises.
 GAP = 2.0
-OTHERS = ("ticker", "swaps", "turns", "spins", "gorges")
 #: Bytes by which a disk limit may be passed before it is seen (docs/protection.md), on hosts that write 2 GB/s.
 BEYOND = 512 << 20
 PLACE = "/srv/hostile"
@@ -101,11 +100,12 @@ class Site:
     def inside(self, command: str) -> str:
         return inside(self.host, self.variables, command)
 
-    def deploy(self, *documents: Mapping[str, Any], code: int | None = 0) -> list[dict[str, Any]]:
+    def deploy(self, *documents: Mapping[str, Any], code: int | None = 0,
+               options: tuple[str, ...] = ()) -> list[dict[str, Any]]:
         file = self.folder / f"hostile-{self.rung}.yml"
         placed = [{"placement": {"hosts": [self.host]}, "rung": self.rung, **one} for one in documents]
         file.write_text(yaml.safe_dump_all(placed))
-        return objects(skerry("deploy", file, "-i", self.inventory, "--json", code=code))
+        return objects(skerry("deploy", file, "-i", self.inventory, "--json", *options, code=code))
 
     def job(self, name: str) -> dict[str, Any]:
         """The document of an attack."""
@@ -114,6 +114,10 @@ class Site:
         module = self.stored() if attack.module == "forks" else f"{attack.module}.wasm"
         return {"name": name, "kind": "job", "module": module, "args": list(attack.args), "directories": given,
                 "limits": {"time": "20s", **attack.limits}}
+
+    def disk(self) -> int:
+        """Bytes in places that are written to."""
+        return int(self.inside("du -sc -B1 /var /tmp /srv 2>/dev/null | tail -1").split()[0])
 
     def stored(self) -> str:
         """The module that forks, put into the host's store behind the controller's back, which would not send it."""
@@ -147,16 +151,23 @@ class Site:
         [ticker] = [row for row in rows(self.inventory, "ticker", None) if row["host"] == self.host]
         assert (ticker["state"], ticker["restarts"]) == ("running", 0)
         said = objects(skerry("logs", "ticker", "-i", self.inventory, "--json", "-n", "5000"))
-        gaps = sorted(after["at"] - before["at"] for before, after in pairwise(said))
+        mine = [one["at"] for one in said if one["invocation"] == said[-1]["invocation"]]
+        gaps = sorted(after - before for before, after in pairwise(mine))
         assert len(gaps) > 50
         assert gaps[-1] < GAP, gaps[-3:]
 
+    def check_nothing_outside(self, said: list[str], boxed: bool) -> None:
+        """What looked for ways out found none. In a container it is given the container's own files, no host's."""
+        assert "looked everywhere" in said
+        ways = [line for line in said if line.startswith(("READ", "WROTE", "SAW"))]
+        assert not [line for line in ways if "untouched" in line or "root:" in line or not boxed], ways
+        there = self.inside(f"ls {PLACE}/escapes; cat {PLACE}/escapes/canary").split()
+        assert there == ["canary", "given", "untouched"]
+
     def clean(self) -> None:
-        """Take everything away; the folder of the attacks is the test's own."""
-        known = [row["name"] for row in objects(skerry("ps", "-i", self.inventory, "--json", code=None))
-                 if row["host"] == self.host and row["name"] in {*ATTACKS, *OTHERS}]
-        if known:
-            skerry("undeploy", *known, "-i", self.inventory, "--on", self.host, code=None)
+        """Take everything away that was deployed here; the folder of the attacks is the test's own."""
+        self.deploy({"name": "last", "kind": "job", "module": "ticker.wasm", "args": ["0"]}, options=("--prune",))
+        skerry("undeploy", "last", "-i", self.inventory)
         self.inside(f"rm -rf {PLACE}")
 
 
@@ -172,7 +183,7 @@ def site(request: pytest.FixtureRequest, inventory: Path, folder: Path,
         pytest.skip(f"no host can keep modules on the rung {rung}")
     host, variables = next(iter(able[rung].items()))
     made = Site(inventory, folder, rung, host, variables)
-    made.clean()
+    made.inside(f"rm -rf {PLACE}")
     made.deploy(TICKER)
     yield made
     made.clean()
@@ -200,7 +211,7 @@ def as_meant(attack: Attack, row: Mapping[str, Any]) -> bool:
 @RUNGS
 def test_every_attack_at_once_ends_at_its_limit_and_the_neighbour_goes_on(site: Site) -> None:
     site.lay_out()
-    free = int(site.inside("df -B1 --output=avail /var/lib").split()[1])
+    before = site.disk()
     site.deploy(*(site.job(name) for name in ATTACKS), TICKER)
     found = site.settled(set(ATTACKS))
     wrong = {name: (how(row), row["last"]) for name, row in found.items() if not as_meant(ATTACKS[name], row)}
@@ -208,17 +219,13 @@ def test_every_attack_at_once_ends_at_its_limit_and_the_neighbour_goes_on(site: 
     site.check_neighbour()
     # Nothing outside of what was given.
     said = [one["line"] for one in objects(skerry("logs", "escapes", "-i", site.inventory, "--json"))]
-    assert "looked everywhere" in said
-    assert not [line for line in said if line.startswith(("READ", "WROTE", "SAW"))]
-    assert site.inside(f"ls {PLACE}/escapes").split() == ["canary", "given"]
-    assert site.inside(f"cat {PLACE}/escapes/canary") == "untouched\n"
+    site.check_nothing_outside(said, site.rung == "container")
     # The disk.
     held = {line.split()[1].split("/")[3]: int(line.split()[0])
             for line in site.inside(f"du -s -B1 {PLACE}/*").splitlines()}
     assert all(size < (32 << 20) + BEYOND for size in held.values()), held
     site.clean()
-    left = free - int(site.inside("sync; df -B1 --output=avail /var/lib").split()[1])
-    assert left < 128 << 20, f"{left >> 20} MiB were not given back"
+    assert site.disk() < before + (32 << 20), "what was taken was not given back"
     assert site.inside("ls /var/lib/skerry/workloads; pgrep -fa 'wasm(time|edge) '; true").strip() == ""
 
 
@@ -320,11 +327,8 @@ def test_runs_meet_their_limits_on_every_rung(inventory: Path, folder: Path, abl
         assert not wrong, wrong
         assert {"embedded", "process"} <= {one["rung"] for one in found}
         if what == "escapes":
-            lines = [line for one in found for line in one["stdout"].splitlines()]
-            assert lines.count("looked everywhere") == len(found)
-            assert not [line for line in lines if line.startswith(("READ", "WROTE", "SAW"))]
-            assert site.inside(f"ls {PLACE}/escapes; cat {PLACE}/escapes/canary").split() == [
-                "canary", "given", "untouched"]
+            for one in found:
+                site.check_nothing_outside(one["stdout"].splitlines(), one["rung"] in ("container", "pod"))
         size = int(site.inside(f"du -s -B1 {PLACE}").split()[0])
         assert size < len(found) * ((16 << 20) + BEYOND)
     finally:

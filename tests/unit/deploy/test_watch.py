@@ -107,8 +107,11 @@ def test_directories_are_made_and_handed_over(note: Path) -> None:
     there = note / "there"
     there.mkdir()
     (note / "link").symlink_to(there)
+    before = os.umask(0o077)  # as in the units
     directories.own(desired(note / "link" / "new" / "er", there), lambda: 65123)
+    os.umask(before)
     assert (there / "new" / "er").stat().st_uid == 65123
+    assert (there / "new").stat().st_mode & 0o777 == 0o755, "its user comes through"
     assert there.stat().st_uid == 0, "what was there belongs to whom it belonged"
     directories.own(desired(note / "link" / "new" / "er", there), lambda: 65124)
     assert (there / "new" / "er").stat().st_uid == 65124

@@ -37,6 +37,7 @@ def opened(path: str) -> int:
                 about = os.stat(part, dir_fd=stack[-1], follow_symlinks=False)
             except FileNotFoundError:
                 os.mkdir(part, 0o755, dir_fd=stack[-1])
+                os.chmod(part, 0o755, dir_fd=stack[-1])  # whatever the unit's mask is: its user has to come through
                 about = os.stat(part, dir_fd=stack[-1], follow_symlinks=False)
             if (about.st_mode & 0o170000) == 0o120000:
                 links += 1

@@ -15,7 +15,8 @@ Desired = dict[str, Any]
 #: Room for the process that watches a run, beside the workload's own limit.
 COUNTER_BYTES = 16 << 20
 
-#: What every workload is kept from; systemd.exec(5). Memory stays executable: runtimes compile.
+#: What every workload is kept from; systemd.exec(5). Memory stays executable: runtimes compile. In a slice of their own
+#: all of them together weigh as much as all of the host's services, and they go first where the host has no memory left.
 SANDBOX = """\
 DynamicUser=yes
 NoNewPrivileges=yes
@@ -43,6 +44,9 @@ SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
 LimitCORE=0
+Slice=skerry.slice
+CPUWeight=100
+OOMScoreAdjust=500
 """
 
 
