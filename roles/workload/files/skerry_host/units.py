@@ -16,7 +16,7 @@ Desired = dict[str, Any]
 COUNTER_BYTES = 16 << 20
 
 #: What every workload is kept from; systemd.exec(5). Memory stays executable: runtimes compile. In a slice of their own
-#: all of them together weigh as much as all of the host's services, and they go first where the host has no memory left.
+#: all of them together weigh as much as all of the host's services, and they go first where it has no memory left.
 SANDBOX = """\
 DynamicUser=yes
 NoNewPrivileges=yes
