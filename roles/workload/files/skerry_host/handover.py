@@ -149,11 +149,20 @@ def another(desired: Desired) -> Desired:
 
 
 def switch(desired: Desired) -> None:
-    """Turn the relay to the instance that ``desired`` names; noted first, for a relay that starts anew."""
+    """Turn the relay to the instance that ``desired`` names; noted first, for a relay that starts anew.
+
+    Raises:
+        HostError: HOST_062; it is where it was then.
+    """
     relay = ports.relay(desired)
+    before = ports.target(relay).read_text()
     target = {"slot": ports.slot(desired), "to": endpoints(desired)}
     places.write(ports.target(relay), json.dumps(target))
-    ask(relay, {"op": "switch", **target})
+    try:
+        ask(relay, {"op": "switch", **target})
+    except HostError:
+        places.write(ports.target(relay), before)
+        raise
 
 
 def point(desired: Desired) -> None:

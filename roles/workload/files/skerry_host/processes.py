@@ -134,12 +134,12 @@ def start(desired: Desired, again: bool) -> None:
     systemd.call("restart" if again else "start", unit, check=False)  # its own end says more
     try:
         wait_ready(desired)
+        if ports.of(desired):
+            handover.switch(desired)
     except HostError:
         if ports.of(desired):
             systemd.call("stop", unit, check=False)
         raise
-    if ports.of(desired):
-        handover.switch(desired)
 
 
 def retire(desired: Desired, former: Iterable[str]) -> None:

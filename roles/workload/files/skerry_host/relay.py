@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from .messages import Exchange
 
 #: Bytes that are kept of one direction of a connection before its sender has to wait.
-_BUFFER = 1 << 16
+_BUFFER = 1 << 14
 #: Connections at a time; more wait in the sockets' queues.
 MOST = 2000
 #: Seconds for which a connection waits for an instance that does not take it yet, and between two attempts.
@@ -45,7 +45,6 @@ class Session:
         self.messages = Exchange() if protocol == "http" else None
         self.since = self.due = 0.0
         client.setblocking(False)
-        self.open()
 
     # -- the other end ---------------------------------------------------------------------------------------------
 
@@ -228,7 +227,9 @@ class Relay:
             client, _ = self.listeners[at].accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
-        self.sessions.add(Session(self, client, at, self.protocols[at]))
+        session = Session(self, client, at, self.protocols[at])
+        self.sessions.add(session)
+        self.guarded(session, session.open)
 
     # -- control ---------------------------------------------------------------------------------------------------
 
