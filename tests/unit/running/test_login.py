@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import Any
 
 import pytest
 
 from skerry.errors import SkerryError
 from skerry.targets.api import Target
-from skerry.targets.bootstrap import BOOT, shell_command
+from skerry.targets.bootstrap import BOOT, program_command, shell_command
 from skerry.targets.connect import diagnose
 from skerry.targets.ssh import become_words, login
 
@@ -101,3 +102,17 @@ def test_the_bootstrap_is_python_that_old_interpreters_parse() -> None:
     compile(BOOT, "boot", "exec")
     assert not any(word in BOOT for word in ('f"', "f'", "nonlocal", ":="))
     assert "sudo -n --" in shell_command(None, ["sudo", "-n", "--"])
+
+
+@pytest.mark.parametrize(
+    ("program", "become", "said"),
+    [
+        (["/nowhere/skerry-host", "serve"], [], "SKERRY-NOPROGRAM"),
+        (["/bin/echo", "a b", "$HOME"], ["sudo-of-nobody", "-n"], "SKERRY-NOBECOME sudo-of-nobody"),
+        (["/bin/echo", "a b", "$HOME"], ["env", "--"], "a b $HOME"),
+    ],
+)
+def test_a_program_of_the_host_is_started_as_it_is_named(program: list[str], become: list[str], said: str) -> None:
+    line = program_command(program, become)
+    done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=False)
+    assert done.stdout == said + "\n"

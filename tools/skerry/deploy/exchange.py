@@ -33,6 +33,8 @@ SECONDS = 20.0
 #: Connections that are made at once: each costs a process here and a key exchange there.
 AT_ONCE = 32
 _CHUNK = 1 << 16
+#: The host's side (role workload).
+_SERVE = ("/usr/local/sbin/skerry-host", "serve")
 T = TypeVar("T")
 
 
@@ -54,15 +56,6 @@ class Side(Protocol):
         """End the connection."""
 
 
-_BOOT = r"""
-import os,sys
-p="/usr/local/sbin/skerry-host"
-if not os.path.exists(p):
-    sys.stdout.write("SKERRY-NOHOST\n"); sys.stdout.flush(); os._exit(9)
-os.execv(p,[p,"serve"])
-"""
-
-
 class Host:
     """An open connection. Not for several threads at once.
 
@@ -79,7 +72,7 @@ class Host:
                 workload did not run; DEPLOY_031 when its side is of another protocol.
         """
         self.target, self.sent = target, 0
-        self._rest, self._link = b"", Link(target, _BOOT)
+        self._rest, self._link = b"", Link(target, _SERVE)
         try:
             if self._link.first:
                 self._write(self._link.first)
@@ -110,7 +103,7 @@ class Host:
         while select.select([fd], [], [], 0)[0] and (data := os.read(fd, _CHUNK)):
             self._rest += data
         said = self._rest.decode("utf-8", "replace")
-        if "SKERRY-NOHOST" in said:
+        if "SKERRY-NOPROGRAM" in said:
             return SkerryError("DEPLOY_030", f"host {self.target.name}: the role workload did not run there",
                                "skerry provision -i INVENTORY --tags workload", Exit.FAILED)
         for line in said.splitlines():  # its last words before it ended by itself

@@ -11,6 +11,7 @@ import hashlib
 import io
 import shlex
 import zipfile
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -93,27 +94,36 @@ def boot_line(session: str, places: list[str]) -> bytes:
     return (" ".join(words) + "\n").encode()
 
 
-def shell_command(interpreter: str | None, become: list[str], boot: str = BOOT) -> str:
-    """The command for the host's shell.
+def shell_command(interpreter: str | None, become: list[str]) -> str:
+    """The command for the host's shell that starts Python with `BOOT`.
 
     Args:
         interpreter: Python's path or name, None to look for one.
         become: words put before Python, such as ``["sudo", "-n"]``; [] to stay who one is.
-        boot: the first program that Python gets; it reads the rest from standard input.
     """
     names = [interpreter] if interpreter else list(PYTHONS)
-    prefix = shlex.join(become) + " " if become else ""
-    check = ""
-    if become:
-        check = (
-            f"command -v {shlex.quote(become[0])} >/dev/null 2>&1 || {{ echo SKERRY-NOBECOME {become[0]}; exit 9; }}; "
-        )
+    check, prefix = _become(become)
     # An old Python shall not hide a newer one under another name: it is asked, without sudo, before it is taken.
     test = shlex.quote("import sys; sys.exit(sys.version_info < (3, 9))")
     script = (
         f'{check}old=; for p in {shlex.join(names)}; do command -v "$p" >/dev/null 2>&1 || continue; '
-        f'if "$p" -c {test} 2>/dev/null; then exec {prefix}"$p" -u -c {shlex.quote(boot)}; fi; '
-        f'old=$p; done; if [ -n "$old" ]; then exec "$old" -c {shlex.quote(boot)}; fi; '
+        f'if "$p" -c {test} 2>/dev/null; then exec {prefix}"$p" -u -c {shlex.quote(BOOT)}; fi; '
+        f'old=$p; done; if [ -n "$old" ]; then exec "$old" -c {shlex.quote(BOOT)}; fi; '
         f"echo SKERRY-NOPYTHON {shlex.join(names)}; exit 9"
     )
     return f"exec sh -c {shlex.quote(script)}"
+
+
+def program_command(program: Sequence[str], become: list[str]) -> str:
+    """The command for the host's shell that starts a program of the host; says SKERRY-NOPROGRAM where there is none."""
+    check, prefix = _become(become)
+    there = f"[ -x {shlex.quote(program[0])} ] || {{ echo SKERRY-NOPROGRAM; exit 9; }}; "
+    return f"exec sh -c {shlex.quote(f'{there}{check}exec {prefix}{shlex.join(program)}')}"
+
+
+def _become(become: list[str]) -> tuple[str, str]:
+    """A check that the command which makes root is there, and what goes before what root is to do."""
+    if not become:
+        return "", ""
+    told = f"{{ echo SKERRY-NOBECOME {become[0]}; exit 9; }}"
+    return f"command -v {shlex.quote(become[0])} >/dev/null 2>&1 || {told}; ", shlex.join(become) + " "

@@ -13,11 +13,12 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import IO
 
 from skerry.errors import Exit, SkerryError
 from skerry.targets.api import Target
-from skerry.targets.bootstrap import BOOT, boot_line, probe_zip, shell_command
+from skerry.targets.bootstrap import boot_line, probe_zip, program_command, shell_command
 from skerry.targets.ssh import Login, login
 
 READY = b"SKERRY-READY\n"
@@ -26,14 +27,17 @@ START_TIMEOUT = 60.0
 _WORDS_KEPT = 200
 
 
-def command_line(target: Target, how: Login, boot: str = BOOT) -> list[str]:
-    """The whole command that starts Python with ``boot`` on a host."""
+def command_line(target: Target, how: Login, program: Sequence[str] = ()) -> list[str]:
+    """The whole command that starts Python with `BOOT` on a host, or a program that is there already."""
+    if program:
+        command = program_command(program, list(how.become))
+        return ["/bin/sh", "-c", command] if target.local else [*how.command, command]
     interpreter = str(target.variables.get("ansible_python_interpreter") or "")
     if interpreter in ("auto", "auto_legacy", "auto_silent", "auto_legacy_silent"):
         interpreter = ""
     if target.local and not interpreter:
         interpreter = sys.executable
-    command = shell_command(interpreter or None, list(how.become), boot)
+    command = shell_command(interpreter or None, list(how.become))
     return ["/bin/sh", "-c", command] if target.local else [*how.command, command]
 
 
@@ -47,15 +51,15 @@ def places(target: Target) -> list[str]:
     return ["/var/tmp", "/tmp"]
 
 
-def launch(target: Target, how: Login, boot: str = BOOT) -> subprocess.Popen[bytes]:
-    """Start Python with ``boot`` on a host, with three pipes and in a process group of its own.
+def launch(target: Target, how: Login, program: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """Start Python with `BOOT`, or a program, on a host, with three pipes and in a process group of its own.
 
     Raises:
         SkerryError: TARGET_019 where there is no ssh.
     """
     try:
         return subprocess.Popen(
-            command_line(target, how, boot),
+            command_line(target, how, program),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -68,14 +72,14 @@ def launch(target: Target, how: Login, boot: str = BOOT) -> subprocess.Popen[byt
 
 
 class Link:
-    """Python on a host, at the ends of three pipes; its standard error is read all the while.
+    """Python, or another program, on a host, at the ends of three pipes; its standard error is read all the while.
 
     Attributes:
         first: what has to be written before anything else, the password that sudo wants.
         errors: the last lines of its standard error.
     """
 
-    def __init__(self, target: Target, boot: str = BOOT) -> None:
+    def __init__(self, target: Target, program: Sequence[str] = ()) -> None:
         """Start it.
 
         Raises:
@@ -83,7 +87,7 @@ class Link:
         """
         self.target, self._how = target, login(target)
         self.first = b"" if self._how.password is None else self._how.password.encode() + b"\n"
-        self.process = launch(target, self._how, boot)
+        self.process = launch(target, self._how, program)
         if self.process.stdin is None or self.process.stdout is None or self.process.stderr is None:
             raise AssertionError("pipes were asked for")
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
