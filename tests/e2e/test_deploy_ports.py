@@ -157,6 +157,18 @@ def test_what_dies_comes_back_at_its_port(run: Run, inventory: Path, hosts: dict
     assert [get(place) for place in places(hosts)] == ["one"] * len(hosts)
 
 
+def test_a_flood_of_connections_ends_nothing(run: Run, inventory: Path, hosts: dict[str, Any]) -> None:
+    run(WEB)
+    for place in places(hosts):
+        flood = [socket.create_connection(place, 10) for _ in range(400)]
+        flood[0].sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"one" in flood[0].recv(999)
+        for link in flood:
+            link.close()
+        assert get(place) == "one"
+    assert all(row["restarts"] == 0 for row in rows(inventory, "web"))
+
+
 @pytest.mark.full
 def test_another_list_of_ports(run: Run, hosts: dict[str, Any]) -> None:
     run(WEB)

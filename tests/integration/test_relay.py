@@ -112,6 +112,8 @@ class Running:
 
     def ask(self, **message: Any) -> dict[str, Any]:
         """Ask it as the host's side does."""
+        if message["op"] == "switch":
+            message.setdefault("most", 100)
         with socket.socket(socket.AF_UNIX) as link:
             link.connect(str(self.control))
             link.sendall(json.dumps(message).encode() + b"\n")
@@ -148,7 +150,7 @@ def relay(tmp_path: Path) -> Iterator[Running]:
     control = socket.socket(socket.AF_UNIX)
     control.bind(str(tmp_path / "control"))
     control.listen()
-    (tmp_path / "target").write_text(json.dumps({"slot": "", "to": []}))
+    (tmp_path / "target").write_text(json.dumps({"slot": "", "to": [], "most": 0}))
     ports = [one.getsockname()[1] for one in listeners]
     handed = [one.fileno() for one in (*listeners, control)]
 
@@ -222,6 +224,18 @@ def test_who_comes_early_waits(relay: Running, behind: Behind) -> None:
     behind.instance("at last", later)
     early.join(10)
     assert said == ["at last"]
+
+
+def test_those_who_are_too_many_wait(relay: Running, behind: Behind) -> None:
+    relay.ask(op="switch", slot="1", to=behind.instance("one"), most=2)
+    first, second, third = (socket.create_connection(("127.0.0.1", relay.tcp), 5) for _ in range(3))
+    assert (first.recv(3), second.recv(3)) == (b"one", b"one")
+    third.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        third.recv(3)
+    first.close()
+    third.settimeout(5)
+    assert third.recv(3) == b"one"
 
 
 def test_bytes_arrive_whole_both_ways(relay: Running, behind: Behind) -> None:

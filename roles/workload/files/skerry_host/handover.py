@@ -19,6 +19,9 @@ from .faults import HostError
 Desired = dict[str, Any]
 _TICK = 0.1
 _CLONE_NEWNET = 0x40000000
+#: Connections that a relay has room for, and descriptors that a runtime needs beside its connections: wasmtime's server
+#: ends when it has none left.
+_MOST, _SPARE = 2000, 32
 
 
 # -- the relay -------------------------------------------------------------------------------------------------------
@@ -54,7 +57,7 @@ def prepare(desired: Desired) -> None:
     """
     relay = ports.relay(desired)
     if not ports.target(relay).exists():
-        places.write(ports.target(relay), json.dumps({"slot": "", "to": []}))
+        places.write(ports.target(relay), json.dumps({"slot": "", "to": [], "most": 0}))
     for one, unit in zip([*ports.of(desired), None], ports.sockets(desired)):
         try:
             systemd.call("start", unit)
@@ -156,7 +159,8 @@ def switch(desired: Desired) -> None:
     """
     relay = ports.relay(desired)
     before = ports.target(relay).read_text()
-    target = {"slot": ports.slot(desired), "to": endpoints(desired)}
+    most = max(1, min(_MOST, desired["limits"]["open_files"] - _SPARE))
+    target = {"slot": ports.slot(desired), "to": endpoints(desired), "most": most}
     places.write(ports.target(relay), json.dumps(target))
     try:
         ask(relay, {"op": "switch", **target})

@@ -128,7 +128,7 @@ def files(desired: Desired) -> dict[str, str]:
                  f"RemoveOnStop=yes\n{ours}")  # fmt: skip
     words = " ".join(f"{one['port']}={one['protocol']}" for one in of(desired))
     texts.append(f"[Unit]\nDescription=Relay {about}\nStartLimitIntervalSec=0\n\n[Service]\nType=exec\n"
-                 f"Sockets={' '.join(names)}\nSyslogIdentifier=skerry-{desired['name']}-relay\n"
+                 f"Sockets={' '.join(names)}\nSyslogIdentifier=skerry-{desired['name']}.relay\n"
                  f"ExecStart={places.COMMAND} relay {words}\nLoadCredential=target:{target(relay(desired))}\n"
                  "Restart=always\nRestartSec=100ms\nTimeoutStopSec=5s\n"
                  f"{'PrivateNetwork=yes' if apart(desired) else ''}\n{_RELAY_SANDBOX}")  # fmt: skip

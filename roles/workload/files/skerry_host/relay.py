@@ -23,8 +23,6 @@ from .messages import Exchange
 
 #: Bytes that are kept of one direction of a connection before its sender has to wait.
 _BUFFER = 1 << 14
-#: Connections at a time; more wait in the sockets' queues.
-MOST = 2000
 #: Seconds for which a connection waits for an instance that does not take it yet, and between two attempts.
 _PATIENCE, _AGAIN = 30.0, 0.05
 #: Seconds that a client is given to close, once the instance has.
@@ -182,12 +180,14 @@ class Relay:
     Attributes:
         slot: which instance is in force; "" for none yet, until which nothing is taken.
         targets: where it listens, in the order of the ports.
+        most: connections at a time; more wait in the sockets' queues.
     """
 
     def __init__(self, listeners: list[socket.socket], protocols: list[str], control: socket.socket) -> None:
         self.listeners, self.protocols, self.control = listeners, protocols, control
         self.slot = ""
         self.targets: list[Address] = []
+        self.most = 0
         self.sessions: set[Session] = set()
         self.waiting: set[Session] = set()
         self.selector = selectors.DefaultSelector()
@@ -214,7 +214,7 @@ class Relay:
 
     def take(self) -> None:
         """Accept connections, or leave them in the queues while there is no instance or there are too many."""
-        taking = bool(self.slot) and len(self.sessions) < MOST
+        taking = bool(self.slot) and len(self.sessions) < self.most
         if taking != self.taking:
             self.taking = taking
             for at, listener in enumerate(self.listeners):
@@ -256,6 +256,7 @@ class Relay:
         """Another instance comes into force."""
         self.slot = message["slot"]
         self.targets = [(host, port) for host, port in message["to"]]
+        self.most = message["most"]
         for session in list(self.sessions):
             self.guarded(session, session.settle)
         return self.do_status(message)
