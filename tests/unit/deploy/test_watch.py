@@ -6,15 +6,21 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from skerry import paths
-from skerry_host import counting, directories, places
+from skerry.deploy import show
+from skerry_host import counting, directories, places, processes
 from skerry_host.faults import HostError
 
 MIB = 1 << 20
@@ -136,3 +142,43 @@ def test_links_of_modules_are_not_followed(note: Path, target: str) -> None:
     (outer / "inner").write_text("a file")
     with pytest.raises(HostError, match="HOST_041"):
         directories.own(desired(outer, outer / "inner"), lambda: 65123)
+
+
+@pytest.mark.parametrize(("answers", "status"), [
+    ((b"HTTP/1.1 204 No Content\r\n\r\n",), 204), ((b"HTTP/1.0 5", b"03 x\r\n"), 503), ((b"no HTTP\n",), 500),
+    ((b"x" * 2000,), 500), ((b"",), 500),
+])
+def test_readiness_over_http(answers: tuple[bytes, ...], status: int) -> None:
+    with served(answers) as place:
+        assert processes.status_of(place, "/") == status
+
+
+def test_a_service_that_answers_drop_by_drop_holds_nobody_up() -> None:
+    with served((b"H",) * 100) as place:
+        begun = time.monotonic()
+        with pytest.raises(OSError, match="timed out"):
+            processes.status_of(place, "/", 0.5)
+        assert time.monotonic() - begun < 1.5
+
+
+@contextmanager
+def served(answers: tuple[bytes, ...]) -> Iterator[tuple[str, int]]:
+    """Answers one connection in pieces, 100 ms apart."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            link, _ = listener.accept()
+            with link, suppress(OSError):
+                link.recv(1000)
+                for piece in answers:
+                    link.sendall(piece)
+                    time.sleep(0.1)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield listener.getsockname()
+        thread.join(15)
+
+
+def test_what_a_module_says_does_nothing_to_a_terminal() -> None:
+    assert show.visible("a\tb\x1b]52;c;x\x07\x9b2J\rü") == "a\tb\\x1b]52;c;x\\x07\\x9b2J\\x0dü"

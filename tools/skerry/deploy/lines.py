@@ -50,7 +50,7 @@ def _print(console: Console, host: str, colour: str, said: dict[str, Any], as_js
     text = Text()
     text.append(f"{at} ", style="dim")
     text.append(f"{host} ", style=colour)
-    text.append(said["line"])
+    text.append(shown.visible(said["line"]) if console.is_terminal else said["line"])
     console.print(text, soft_wrap=True)
 
 

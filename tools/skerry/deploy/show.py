@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -15,9 +16,15 @@ from skerry.deploy.rollout import Outcome, Report
 from skerry.probe.traps import UNKNOWN, from_text
 from skerry.running.units import shown
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _STYLES = {"created": "green", "changed": "green", "repaired": "yellow", "removed": "yellow", "failed": "bold red",
            "held": "red", "unknown": "magenta", "rolled back": "yellow", "running": "green", "done": "green",
            "waiting": "green", "restarting": "red", "stopped": "yellow", "last failed": "red"}
+
+
+def visible(text: str) -> str:
+    """What a module said, without what a terminal would do: control characters become ``\\x1b`` and the like."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def word(text: str) -> Text:
@@ -46,7 +53,7 @@ def report(console: Console, found: Report, diff: bool, seconds: float) -> None:
     for title in ("workload", "host", "rung", "what", ""):
         table.add_column(title)
     for one in found.outcomes:
-        said = f"{one.error.code} {one.error.cause}" if one.error else one.why
+        said = visible(f"{one.error.code} {one.error.cause}" if one.error else one.why)
         table.add_row(one.name, one.host, one.rung, word(one.action), Text(said, style="dim"))
     if found.outcomes:
         console.print(table)
@@ -58,7 +65,7 @@ def report(console: Console, found: Report, diff: bool, seconds: float) -> None:
         if one.error and one.action == "failed":
             kept = "\n    the former revision runs on" if one.kept else ""
             text = f"  {one.host}: {one.error.code} {one.error.cause}\n    remedy: {one.error.remedy}{kept}"
-            console.print(Text(text, style="red"), soft_wrap=True)
+            console.print(Text(visible(text), style="red"), soft_wrap=True)
     for name, chosen in found.chosen.items():
         if chosen.short:
             console.print(Text(f"  {name}: {chosen.short}", style="yellow"))

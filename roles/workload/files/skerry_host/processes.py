@@ -10,7 +10,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -162,18 +161,33 @@ def output_of(invocation: str, lines: int = 20) -> list[str]:
     return said.decode("utf-8", "replace").splitlines()[::-1]
 
 
+def status_of(place: tuple[str, int], path: str, seconds: float = 2.0) -> int:
+    """The status with which a service answers, read no further than that; what is no HTTP counts as 500.
+
+    Raises:
+        OSError: it cannot be reached, or takes longer than ``seconds`` in all, byte by byte or not.
+    """
+    deadline, said = time.monotonic() + seconds, b""
+    with socket.create_connection(place, seconds) as link:
+        link.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        while b"\n" not in said and len(said) < 1024:
+            link.settimeout(max(0.001, deadline - time.monotonic()))
+            data = link.recv(1024)
+            if not data:
+                break
+            said += data
+    found = re.match(rb"HTTP/1\.[01] (\d{3})\b", said)
+    return int(found[1]) if found else 500
+
+
 def _answers(desired: Desired, unit: dict[str, str], since: float) -> bool:
     readiness = desired["readiness"] or {}
     if "http" in readiness:
-        with handover.reached(desired, unit):
-            connection = HTTPConnection(*handover.place(desired, readiness["http"]["port"]), timeout=2)
-            try:
-                connection.request("GET", readiness["http"]["path"])
-                return connection.getresponse().status < 400
-            except (OSError, HTTPException):
-                return False
-            finally:
-                connection.close()
+        try:
+            with handover.reached(desired, unit):
+                return status_of(handover.place(desired, readiness["http"]["port"]), readiness["http"]["path"]) < 400
+        except OSError:
+            return False
     asked = [readiness["tcp"]] if "tcp" in readiness else [] if readiness else [p["port"] for p in ports.of(desired)]
     if asked:
         try:
