@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from skerry.deploy.kube import cluster_of, side_of
@@ -301,24 +301,39 @@ def _rank(name: str, host: str) -> bytes:
     return hashlib.sha256(f"{name}\0{host}".encode()).digest()
 
 
+@dataclass(frozen=True)
+class ByHand:
+    """What a person said of a workload's hosts: those that it was moved to, those that it is to leave."""
+
+    to: frozenset[str] = frozenset()
+    away: frozenset[str] = frozenset()
+
+
+#: Nobody said anything.
+ANYWHERE = ByHand()
+
+
 def spread(workload: Workload, wanted: int, able_hosts: Sequence[Assignment], zones: Mapping[str, str],
-           running: Mapping[str, frozenset[str]]) -> list[Assignment]:
-    """So many of the hosts as are wanted: those that have it already, then the emptiest zones."""
+           running: Mapping[str, frozenset[str]], by_hand: ByHand = ANYWHERE) -> list[Assignment]:
+    """So many of the hosts as are wanted: those that it was moved to by hand, those that have it already, then the
+    emptiest zones."""
     taken: list[Assignment] = []
     load: dict[str, int] = {}
     rest = sorted(able_hosts, key=lambda one: _rank(workload.name, one.host))
     while len(taken) < wanted and rest:
-        best = min(rest, key=lambda one: (workload.name not in running.get(one.host, frozenset()),
+        best = min(rest, key=lambda one: (one.host in by_hand.away, one.host not in by_hand.to,
+                                          workload.name not in running.get(one.host, frozenset()),
                                           load.get(zones[one.host], 0), _rank(workload.name, one.host)))
         rest.remove(best)
-        taken.append(best)
+        moved = best.host in by_hand.to
+        taken.append(replace(best, why=f"moved here by hand; {best.why}") if moved else best)
         load[zones[best.host]] = load.get(zones[best.host], 0) + 1
     order = {one.host: at for at, one in enumerate(able_hosts)}
     return sorted(taken, key=lambda one: order[one.host])
 
 
 def choose(workload: Workload, form: Form, fit: Sequence[Target], views: Mapping[str, HostView],
-           held: frozenset[str] = frozenset()) -> Chosen:
+           held: frozenset[str] = frozenset(), by_hand: ByHand = ANYWHERE) -> Chosen:
     """Where a workload goes among hosts that the inventory allows.
 
     A host without a view (unreachable) is passed over as unknown: it keeps what it has, and the next submission catches
@@ -335,10 +350,12 @@ def choose(workload: Workload, form: Form, fit: Sequence[Target], views: Mapping
             chosen.passed.append(found)
     zones = {target.name: zone_of(target) for target in fit}
     replicas = workload.placement.replicas
-    places = dict.fromkeys([*(target.name for target in fit), *(side_of(cluster_of(target)) for target in fit)])
-    keeping = sum(name in held and name not in views for name in places)
+    keeping = sum(target.name in held and target.name not in views for target in fit)
+    if any(side in held and side not in views for side in {side_of(cluster_of(target)) for target in fit}):
+        keeping = 1 if replicas == "each" else replicas  # a cluster that cannot be asked may have all of them
     wanted = len(possible) if replicas == "each" else max(0, replicas - keeping)
-    taken = spread(workload, wanted, possible, zones, {host: view.running for host, view in views.items()})
+    running = {host: view.running for host, view in views.items()}
+    taken = spread(workload, wanted, possible, zones, running, by_hand)
     if workload.rung == "pod" and taken and replicas != "each":
         # A node may have several pods.
         taken = [taken[at % len(taken)] for at in range(wanted)]

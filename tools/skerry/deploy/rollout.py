@@ -10,7 +10,7 @@ from typing import Any
 from skerry.deploy import record
 from skerry.deploy.desired import desired
 from skerry.deploy.exchange import SECONDS, Hosts, Side, connect, encoded, lost
-from skerry.deploy.kube import Place, cluster_of, places
+from skerry.deploy.kube import Place, cluster_of, places, side_of
 from skerry.deploy.load import Submitted
 from skerry.deploy.placement import Assignment, Chosen, Passed, candidates, choose, needs_cluster, zone_of
 from skerry.errors import Exit, SkerryError
@@ -165,7 +165,8 @@ class Rollout:
             SkerryError: DEPLOY_021, with the reason of every host that was passed over.
         """
         for name, chosen in self.report.chosen.items():
-            if chosen.short and not chosen.assignments and not _names(chosen.passed) & set(hosts.faults):
+            asked = {side_of(cluster_of(target)) for target in self.fit[name][0]} | _names(chosen.passed)
+            if chosen.short and not chosen.assignments and not asked & set(hosts.faults):
                 said = "; ".join(f"{one.host}: {one.reason}" for one in chosen.passed[:8]) or "there are no hosts"
                 raise SkerryError("DEPLOY_021", f"{name}: no host can run it ({said})",
                                   "change its placement or rung, or install what is missing", Exit.FAILED)
@@ -183,9 +184,10 @@ class Rollout:
 
     def _bring_images(self, hosts: Hosts, planned: Mapping[str, list[dict[str, Any]]]) -> None:
         """See to it that hosts have the images of what is new or changes there."""
-        calm = {(host, one["name"]) for host, said in planned.items() for one in said if one["action"] == "unchanged"}
-        wanted = {host: [one for one in mine if one["module"]["form"] == "image" and (host, one["name"]) not in calm]
-                  for host, mine in self.wanted.items()}
+        calm = {(host, one["name"]) for host, said in planned.items() for one in said
+                if one["action"] in ("unchanged", "failed")}
+        wanted = {host: [one for one in mine if one["rung"] == "container" and one["module"]["form"] == "image"
+                         and (host, one["name"]) not in calm] for host, mine in self.wanted.items()}
         if any(wanted.values()):
             from skerry.deploy.images import bring_all
 

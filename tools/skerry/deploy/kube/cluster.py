@@ -166,6 +166,11 @@ class Cluster:
         kind, name = item["kind"], item["metadata"]["name"]
         return self.ask("POST", place(kind), f"make {kind} {name}", item, fieldManager=MANAGER)
 
+    def replace(self, item: Object) -> Object:
+        """Put an object in the place of the one of that version; 409 when it has changed since."""
+        kind, name = item["kind"], item["metadata"]["name"]
+        return self.ask("PUT", place(kind, name), f"replace {kind} {name}", item, fieldManager=MANAGER)
+
     def delete(self, kind: str, name: str) -> None:
         """Delete an object and what belongs to it; one that is gone is as wanted."""
         try:

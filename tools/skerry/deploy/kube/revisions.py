@@ -113,7 +113,7 @@ def write(cluster: Cluster, history: History, desired: Desired, number: int) -> 
             for key, one in sorted(history.revisions.items())}
     item = {"apiVersion": "v1", "kind": "Secret", "type": _TYPE, "metadata": meta, "data": data}
     try:
-        done = cluster.apply(item) if history.version else cluster.create(item)
+        done = cluster.replace(item) if history.version else cluster.create(item)
     except RefusedError as error:
         if error.status != 409:
             raise
