@@ -25,6 +25,8 @@ from skerry.running.module import MAGIC
 
 #: Seconds until a host's next word while its Docker pulls.
 _PULLING = 330.0
+#: Seconds for a connection to a registry that is only asked what a tag leads to.
+_LOOKUP = 3.0
 #: The registry cannot be reached; there is no such name at it; there is none in the layout.
 _UNREACHABLE, _NO_NAME, _NOT_HERE = "IMAGE_026", "IMAGE_027", "IMAGE_013"
 
@@ -96,7 +98,7 @@ def resolve(text: str) -> Reference:
         return reference
     own = Layout().references().get(reference.text, {}).get("digest", "")
     try:
-        registry = Registry(reference, access(reference.registry), attempts=1)
+        registry = Registry(reference, access(reference.registry), attempts=1, seconds=_LOOKUP)
         try:
             found = registry.digest(reference.tag)
         finally:

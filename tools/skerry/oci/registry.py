@@ -48,9 +48,12 @@ def _origin(url: str) -> tuple[str, str]:
 class Registry:
     """One repository of a registry."""
 
-    def __init__(self, reference: Reference, access: Access, attempts: int = ATTEMPTS) -> None:
-        """Nothing is asked yet. ``attempts``: how often, while it is busy or cannot be reached."""
-        self.reference, self._access, self._attempts = reference, access, attempts
+    def __init__(self, reference: Reference, access: Access, attempts: int = ATTEMPTS,
+                 seconds: float = TIMEOUT[0]) -> None:
+        """Nothing is asked yet. ``attempts``: how often, while it is busy or cannot be reached; ``seconds``: for a
+        connection."""
+        self.reference, self._access = reference, access
+        self._attempts, self._timeout = attempts, (seconds, TIMEOUT[1])
         self._root = address(reference.registry, access)
         self._base = f"{self._root}/v2/{reference.repository}/"
         self._words: str | None = None  # of the header Authorization, once the registry has asked for it
@@ -70,7 +73,7 @@ class Registry:
                 headers["Authorization"] = words
             body: Callable[[], BinaryIO] | None = named.get("body")
             answer = self._session.request(
-                method, url, headers=headers, data=body() if body else named.get("data"), timeout=TIMEOUT,
+                method, url, headers=headers, data=body() if body else named.get("data"), timeout=self._timeout,
                 verify=str(self._access.authority) if self._access.authority else True, stream=True,
                 params=named.get("params"),
             )
@@ -101,7 +104,7 @@ class Registry:
         if kind.lower() != "bearer" or (where.scheme != "https" and where.hostname not in _HERE):
             raise self._refused(f"asks for a login of an unknown kind ({kind} {realm})")
         answer = self._session.get(
-            realm, params=asked, headers={"Authorization": basic} if basic else {}, timeout=TIMEOUT,
+            realm, params=asked, headers={"Authorization": basic} if basic else {}, timeout=self._timeout,
             verify=str(self._access.authority) if self._access.authority else True,
         )
         try:

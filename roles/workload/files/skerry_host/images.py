@@ -78,12 +78,27 @@ def collect(used: set[str]) -> None:
     """Remove images that came for workloads and that no kept revision needs."""
     notes = _notes()
     for reference in set(notes) - used:
-        shared = {notes[one]["id"] for one in used & set(notes)}
-        if notes[reference]["ours"] and notes[reference]["id"] not in shared:
-            try:
-                docker_api.request("DELETE", f"/images/{notes[reference]['id']}?force=0", "remove the image")
-            except docker_api.DockerError as error:
-                if error.status not in (404, 409):  # gone already, or somebody else's container has it
-                    raise
-        del notes[reference]
+        noted = notes.pop(reference)
+        kept = {(_repository(one), notes[one]["id"]) for one in used & set(notes)}
+        if noted["ours"] and (_repository(reference), noted["id"]) not in kept:
+            _remove(noted["id"], _repository(reference))
         places.write(places.STATE / "images.json", json.dumps(notes, indent=1, sort_keys=True), 0o600)
+
+
+def _repository(reference: str) -> str:
+    name = reference.partition("@")[0]
+    return name.rpartition(":")[0] if ":" in name.rpartition("/")[2] else name
+
+
+def _remove(image: str, repository: str) -> None:
+    """Take an image's names of one repository away; with the last name of all it goes itself."""
+    there = docker_api.image(image) or {}
+    names = [*(there.get("RepoTags") or []), *(there.get("RepoDigests") or [])]
+    short = repository.removeprefix("docker.io/").removeprefix("library/")  # as Docker calls its own registry's
+    mine = [name for name in names if _repository(name) in (repository, short)]
+    for name in mine if names else [image]:
+        try:
+            docker_api.request("DELETE", f"/images/{quote(name, safe='/:@')}?force=0", "remove the image")
+        except docker_api.DockerError as error:
+            if error.status not in (404, 409):  # gone already, or somebody else's container has it
+                raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -100,12 +101,15 @@ class Server:
             self.send({"result": apply.outcome(message["name"], "absent")})
             return
         unit = units.service(desired)
-        if systemd.show([unit])[unit]["ActiveState"] in ("active", "activating"):
+        before = systemd.show([unit])[unit]
+        if before["ActiveState"] in ("active", "activating"):
             raise HostError("HOST_026", f"{desired['name']} runs already", "wait for its end")
         systemd.call("reset-failed", unit, check=False)
         systemd.call("start", "--no-block", unit)
-        self.send({"result": apply.outcome(desired["name"], "started",
-                                           invocation=systemd.show([unit])[unit]["InvocationID"])})
+        deadline, invocation = time.monotonic() + 10, ""
+        while invocation in ("", before["InvocationID"]) and time.monotonic() < deadline:
+            invocation = systemd.show([unit])[unit]["InvocationID"]
+        self.send({"result": apply.outcome(desired["name"], "started", invocation=invocation)})
 
     def do_logs(self, message: Message) -> None:
         """Lines of a workload as they were printed, then as they come when they are to be followed."""
