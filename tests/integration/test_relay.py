@@ -238,6 +238,18 @@ def test_those_who_are_too_many_wait(relay: Running, behind: Behind) -> None:
     assert third.recv(3) == b"one"
 
 
+def test_who_asks_nothing_makes_room(relay: Running, behind: Behind) -> None:
+    relay.ask(op="switch", slot="1", to=behind.instance("one"), most=2)
+    kept = [http.client.HTTPConnection("127.0.0.1", relay.http, timeout=10) for _ in range(2)]
+    for link in kept:
+        link.request("GET", "/")
+        assert link.getresponse().read() == b"one"
+    assert relay.get() == "one"
+    assert kept[0].sock.recv(1) == b"", "the one that had been idle for longest"
+    kept[1].request("GET", "/")
+    assert kept[1].getresponse().read() == b"one"
+
+
 def test_bytes_arrive_whole_both_ways(relay: Running, behind: Behind) -> None:
     relay.ask(op="switch", slot="1", to=behind.instance(""))
     with socket.create_connection(("127.0.0.1", relay.tcp)) as link:

@@ -27,6 +27,8 @@ _BUFFER = 1 << 14
 _PATIENCE, _AGAIN = 30.0, 0.05
 #: Seconds that a client is given to close, once the instance has.
 _LINGER = 60.0
+#: Seconds between two requests after which a connection makes room for another one, where there are too many.
+_IDLE = 1.0
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 Address = tuple[str, int]
 
@@ -42,6 +44,7 @@ class Session:
         self.connecting = self.client_ended = self.upstream_ended = self.told_upstream = self.told_client = False
         self.messages = Exchange() if protocol == "http" else None
         self.since = self.due = 0.0
+        self.last = time.monotonic()
         client.setblocking(False)
 
     # -- the other end ---------------------------------------------------------------------------------------------
@@ -109,6 +112,7 @@ class Session:
         """The client can be read from or written to."""
         if events & _READ:
             data = self.client.recv(_BUFFER)
+            self.last = time.monotonic()
             self.client_ended = not data
             if data:
                 self.out += data
@@ -135,6 +139,7 @@ class Session:
                 if not self.idle:
                     raise
                 data = b""  # it ended between two requests
+            self.last = time.monotonic()
             self.upstream_ended = not data
             self.back += data
             if self.messages and data:
@@ -188,6 +193,7 @@ class Relay:
         self.slot = ""
         self.targets: list[Address] = []
         self.most = 0
+        self.paused = 0.0
         self.sessions: set[Session] = set()
         self.waiting: set[Session] = set()
         self.selector = selectors.DefaultSelector()
@@ -213,16 +219,29 @@ class Relay:
         self.watch(which, lambda _: None, 0)
 
     def take(self) -> None:
-        """Accept connections, or leave them in the queues while there is no instance or there are too many."""
-        taking = bool(self.slot) and len(self.sessions) < self.most
+        """Listen, or leave connections in the queues while there is no instance or there are too many."""
+        taking = bool(self.slot) and time.monotonic() >= self.paused
         if taking != self.taking:
             self.taking = taking
             for at, listener in enumerate(self.listeners):
                 listener.setblocking(False)
                 self.watch(listener, lambda _, at=at: self.on_listener(at), taking * _READ)  # type: ignore[misc]
 
+    def room(self) -> bool:
+        """Whether one more can be taken; where there are too many, the one that has been idle for longest goes."""
+        if len(self.sessions) < self.most:
+            return True
+        since = time.monotonic() - _IDLE
+        idle = [one for one in self.sessions if one.idle and one.last < since]
+        if idle:
+            min(idle, key=lambda one: one.last).end()
+        return bool(idle)
+
     def on_listener(self, at: int) -> None:
         """A connection has come."""
+        if not self.room():
+            self.paused = time.monotonic() + _AGAIN
+            return
         try:
             client, _ = self.listeners[at].accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -306,7 +325,7 @@ class Relay:
     def run(self) -> NoReturn:
         """For ever."""
         while True:
-            self.turn(_AGAIN if self.waiting else 5.0)
+            self.turn(_AGAIN if self.waiting or not self.taking else 5.0)
             self.attend()
 
 
