@@ -94,12 +94,13 @@ def boot_line(session: str, places: list[str]) -> bytes:
     return (" ".join(words) + "\n").encode()
 
 
-def shell_command(interpreter: str | None, become: list[str]) -> str:
-    """The command for the host's shell that starts Python with `BOOT`.
+def shell_command(interpreter: str | None, become: list[str], boot: str = BOOT) -> str:
+    """The command for the host's shell that starts Python.
 
     Args:
         interpreter: Python's path or name, None to look for one.
         become: words put before Python, such as ``["sudo", "-n"]``; [] to stay who one is.
+        boot: the first program that Python gets; it reads the rest from standard input.
     """
     names = [interpreter] if interpreter else list(PYTHONS)
     check, prefix = _become(become)
@@ -107,8 +108,8 @@ def shell_command(interpreter: str | None, become: list[str]) -> str:
     test = shlex.quote("import sys; sys.exit(sys.version_info < (3, 9))")
     script = (
         f'{check}old=; for p in {shlex.join(names)}; do command -v "$p" >/dev/null 2>&1 || continue; '
-        f'if "$p" -c {test} 2>/dev/null; then exec {prefix}"$p" -u -c {shlex.quote(BOOT)}; fi; '
-        f'old=$p; done; if [ -n "$old" ]; then exec "$old" -c {shlex.quote(BOOT)}; fi; '
+        f'if "$p" -c {test} 2>/dev/null; then exec {prefix}"$p" -u -c {shlex.quote(boot)}; fi; '
+        f'old=$p; done; if [ -n "$old" ]; then exec "$old" -c {shlex.quote(boot)}; fi; '
         f"echo SKERRY-NOPYTHON {shlex.join(names)}; exit 9"
     )
     return f"exec sh -c {shlex.quote(script)}"

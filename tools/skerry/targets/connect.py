@@ -13,12 +13,11 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from typing import IO
 
 from skerry.errors import Exit, SkerryError
 from skerry.targets.api import Target
-from skerry.targets.bootstrap import boot_line, probe_zip, program_command, shell_command
+from skerry.targets.bootstrap import BOOT, boot_line, probe_zip, program_command, shell_command
 from skerry.targets.ssh import Login, login
 
 READY = b"SKERRY-READY\n"
@@ -27,17 +26,17 @@ START_TIMEOUT = 60.0
 _WORDS_KEPT = 200
 
 
-def command_line(target: Target, how: Login, program: Sequence[str] = ()) -> list[str]:
-    """The whole command that starts Python with `BOOT` on a host, or a program that is there already."""
-    if program:
-        command = program_command(program, list(how.become))
+def command_line(target: Target, how: Login, starts: str | tuple[str, ...] = BOOT) -> list[str]:
+    """The whole command that starts Python on a host with a text, or words: a program that is there already."""
+    if not isinstance(starts, str):
+        command = program_command(starts, list(how.become))
         return ["/bin/sh", "-c", command] if target.local else [*how.command, command]
     interpreter = str(target.variables.get("ansible_python_interpreter") or "")
     if interpreter in ("auto", "auto_legacy", "auto_silent", "auto_legacy_silent"):
         interpreter = ""
     if target.local and not interpreter:
         interpreter = sys.executable
-    command = shell_command(interpreter or None, list(how.become))
+    command = shell_command(interpreter or None, list(how.become), starts)
     return ["/bin/sh", "-c", command] if target.local else [*how.command, command]
 
 
@@ -51,15 +50,15 @@ def places(target: Target) -> list[str]:
     return ["/var/tmp", "/tmp"]
 
 
-def launch(target: Target, how: Login, program: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-    """Start Python with `BOOT`, or a program, on a host, with three pipes and in a process group of its own.
+def launch(target: Target, how: Login, starts: str | tuple[str, ...] = BOOT) -> subprocess.Popen[bytes]:
+    """Start Python or a program (see `command_line`) on a host, with three pipes, in a process group of its own.
 
     Raises:
         SkerryError: TARGET_019 where there is no ssh.
     """
     try:
         return subprocess.Popen(
-            command_line(target, how, program),
+            command_line(target, how, starts),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -79,7 +78,7 @@ class Link:
         errors: the last lines of its standard error.
     """
 
-    def __init__(self, target: Target, program: Sequence[str] = ()) -> None:
+    def __init__(self, target: Target, starts: str | tuple[str, ...] = BOOT) -> None:
         """Start it.
 
         Raises:
@@ -87,7 +86,7 @@ class Link:
         """
         self.target, self._how = target, login(target)
         self.first = b"" if self._how.password is None else self._how.password.encode() + b"\n"
-        self.process = launch(target, self._how, program)
+        self.process = launch(target, self._how, starts)
         if self.process.stdin is None or self.process.stdout is None or self.process.stderr is None:
             raise AssertionError("pipes were asked for")
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
