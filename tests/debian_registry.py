@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import platform
 import shutil
 import socket
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import programs
 import pytest
 
 from skerry import paths
@@ -85,19 +85,10 @@ def running(folder: Path, address: str = "127.0.0.1") -> Iterator[Running]:
     }  # fmt: skip
     for name, text in files.items():
         (folder / name).write_text(text)
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([str(binary), "serve", str(folder / "config.yml")], stdout=log, stderr=log,
-                                   env={**os.environ, "GOMAXPROCS": "2", "OTEL_TRACES_EXPORTER": "none"})
-    try:
+    command = [str(binary), "serve", str(folder / "config.yml")]
+    with programs.running(command, folder / "log", OTEL_TRACES_EXPORTER="none") as process:
         _await(address, port, folder, process)
         yield Running(f"{address}:{port}", folder)
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _await(address: str, port: int, folder: Path, process: subprocess.Popen[bytes]) -> None:

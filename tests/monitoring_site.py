@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import time
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import programs
 import yaml
 from role_values import render
 
@@ -129,19 +129,8 @@ def free_port() -> int:
 @contextmanager
 def running(name: str, log: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     """One of Debian's programs as a process that ends with the block."""
-    environment = {**os.environ, "GOMAXPROCS": "2"}
-    with log.open("wb") as stream:
-        command = [*monitoring.command(name), *words]
-        process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment, cwd=log.parent)
-    try:
+    with programs.running([*monitoring.command(name), *words], log) as process:
         yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def until(question: Callable[[], T | None], what: str, deadline: float = DEADLINE) -> T:

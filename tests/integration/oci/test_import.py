@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
 import wasm_modules
 from debian_registry import PASSWORD, USER, running
@@ -95,18 +96,15 @@ def k3s(tmp_path: Path) -> Iterator[Path]:
     wrapper.parent.mkdir()
     wrapper.write_text(f'#!/bin/sh\nshift\nexec ctr -a {folder}/c.sock "$@"\n')
     wrapper.chmod(0o755)
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(["containerd", "-c", str(folder / "config.toml")], stdout=log, stderr=log)
     try:
-        end = time.monotonic() + 30
-        while subprocess.run([str(wrapper), "ctr", "version"], capture_output=True, check=False).returncode != 0:
-            assert process.poll() is None, (folder / "log").read_text()[-2000:]
-            assert time.monotonic() < end, (folder / "log").read_text()[-2000:]
-            time.sleep(0.2)
-        yield wrapper
+        with programs.running(["containerd", "-c", str(folder / "config.toml")], folder / "log") as process:
+            end = time.monotonic() + 30
+            while subprocess.run([str(wrapper), "ctr", "version"], capture_output=True, check=False).returncode != 0:
+                assert process.poll() is None, (folder / "log").read_text()[-2000:]
+                assert time.monotonic() < end, (folder / "log").read_text()[-2000:]
+                time.sleep(0.2)
+            yield wrapper
     finally:
-        process.terminate()
-        process.wait(10)
         shutil.rmtree(folder)
 
 
