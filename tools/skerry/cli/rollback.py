@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from skerry.cli.options import AsJson, HostTimeout, Inventory, On
+from skerry.cli.options import AsJson, HostTimeout, Inventory, On, Workload
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def rollback(
-    name: Annotated[str, typer.Argument(help="Name of the workload.")],
+    name: Workload,
     inventory: Inventory,
     on: On = None,
     to: Annotated[str, typer.Option(help="Number (r3) or digest of a revision, or of its module.")] = "",

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from skerry.cli.options import AsJson, HostTimeout, Inventory, On
+from skerry.cli.options import AsJson, HostTimeout, Inventory, On, Workload
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def undeploy(
-    name: Annotated[str, typer.Argument(help="Name of the workload.")],
+    name: Workload,
     inventory: Inventory,
     on: On = None,
     host_timeout: HostTimeout = 20,
