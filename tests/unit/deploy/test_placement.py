@@ -80,6 +80,36 @@ def test_what_was_not_proved_is_not_used() -> None:
     assert "arm64" in place(workload(placement={"arch": "arm64"}), "core", view(wasmtime=WASMTIME)).reason
 
 
+CRUN = {"proved": True, "version": "1.21", "engine": "wasmedge", "engine_version": "0.14.1", "exit_code_kept": False}
+DOCKER = {"version": "26.1.5", "wasm_runtime": "crun", "wasm_annotation": {"module.wasm.image/variant": "compat"}}
+
+
+def docker_view(docker: dict[str, Any] = DOCKER, **runtimes: Any) -> HostView:
+    return HostView("x86_64", {"wasm_runtime": {"runtimes": runtimes}, "docker": docker})
+
+
+def test_docker_comes_after_commands() -> None:
+    both = docker_view(wasmtime=WASMTIME, crun=CRUN)
+    assert place(workload(), "core", both).rung == "process"
+    asked = place(workload(rung="container"), "core", both)
+    assert (asked.rung, asked.runtime["command"], asked.runtime["exit_codes"]) == ("container", "crun", False)
+    left = place(workload(), "core", docker_view(crun=CRUN))
+    assert (left.rung, left.why) == ("container", "Docker runs it: no runtime's command was proved there "
+                                     "(role wasm_runtime)")
+
+
+def test_a_host_says_why_its_docker_does_not_run_it() -> None:
+    one = workload(rung="container")
+    assert place(one, "core", view(wasmtime=WASMTIME)).reason == "it has no Docker (role docker)"
+    old = docker_view({"version": "20.10", "wasm_runtime": None}, crun={"proved": False, "error": "too old"})
+    assert place(one, "core", old).reason.endswith("was proved to run WebAssembly: too old")
+    assert "core modules alone" in place(one, "component", docker_view(crun=CRUN)).reason
+    image = Workload.model_validate({"name": "a", "kind": "container", "image": "r.example/a:1"})
+    found = place(image, "image", old)
+    assert (found.rung, found.why) == ("container", "Docker runs it: an image")
+    assert place(image, "image", view(wasmtime=WASMTIME)).reason == "it has no Docker (role docker)"
+
+
 def chosen(one: Workload, targets: list[Target], views: dict[str, HostView], held: frozenset[str] = frozenset()) -> Any:
     return placement.choose(one, "core", targets, views, held)
 

@@ -166,7 +166,7 @@ def _container(form: Form, view: HostView) -> tuple[dict[str, Any] | None, str]:
 
 
 #: What ``auto`` says of its choices.
-_WHY = {"process": "the least overhead of what this host has", "container": "what this host has: {}"}
+_WHY = {"process": "the least overhead of what this host has", "container": "Docker runs it: {}"}
 
 
 def able(workload: Workload, form: Form, host: str, view: HostView) -> Assignment | Passed:
@@ -181,7 +181,7 @@ def able(workload: Workload, form: Form, host: str, view: HostView) -> Assignmen
     for rung in ways if workload.rung == "auto" else [workload.rung]:
         runtime, reason = ways[rung]()
         if runtime is not None:
-            why = "asked for" if workload.rung != "auto" else _WHY[rung].format(reasons[0] if reasons else "Docker")
+            why = "asked for" if workload.rung != "auto" else _WHY[rung].format(reasons[0] if reasons else "an image")
             return Assignment(host, rung, runtime, why)
         reasons.append(reason)
     return Passed(host, "; ".join(reasons))
