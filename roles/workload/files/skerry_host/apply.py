@@ -7,7 +7,7 @@ import base64
 import shutil
 from typing import Any
 
-from . import handover, images, places, ports, processes, records, store, systemd, units
+from . import containers, handover, images, places, ports, processes, records, store, systemd, units
 from .faults import HostError
 
 Desired = dict[str, Any]
@@ -192,6 +192,7 @@ def undeploy(names: list[str]) -> list[Outcome]:
 def clear() -> None:
     """Take every workload away, and this side's whole state with them."""
     undeploy(records.names())
+    containers.forget()
     for place in (places.STATE, places.RUN):
         shutil.rmtree(place, ignore_errors=True)
 

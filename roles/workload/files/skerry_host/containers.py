@@ -202,6 +202,16 @@ def _network_inside() -> None:
         docker_api.request("POST", "/networks/create", "make a network", wanted)
 
 
+def forget() -> None:
+    """Remove what containers of workloads have in common; a Docker that is not there any more has nothing of it."""
+    for what in (f"networks/{INSIDE}", f"images/{EMPTY}"):
+        try:
+            docker_api.request("DELETE", f"/{what}", "remove what containers share")
+        except HostError as error:
+            if getattr(error, "status", 404) != 404:
+                raise
+
+
 def prepare(desired: Desired) -> None:
     """See `rungs.Rung`."""
     if _network(desired) == INSIDE:
