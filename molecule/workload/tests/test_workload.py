@@ -21,9 +21,11 @@ from ansible_collections.skerry.edge.plugins.module_utils.wasm_runtimes import (
 from skerry.deploy.desired import revision
 from skerry.deploy.exchange import PROTOCOL
 from skerry.deploy.model import Limits
+from skerry.testing.http_component import component
 
 SUBMITTED = {"owner": "molecule", "names": ["molecule-job"], "prune": False}
-DIGEST = hashlib.sha256(SPEAKING_MODULE).hexdigest()
+#: A port that is asked without anything but what every host has.
+ASK = """python3 -c "from urllib.request import urlopen; print(urlopen('http://127.0.0.1:18099/').read().decode())" """
 
 
 def talk(host, *messages):
@@ -47,25 +49,37 @@ def test_nobody_else_may_read_its_state(host):
 
 
 @pytest.fixture
-def job(host):
-    """A job of one small module, taken away afterwards."""
+def make(host):
+    """Makes desired workloads whose module is in the host's store; those that were made are taken away afterwards."""
     runtime = json.loads(host.file("/etc/ansible/facts.d/skerry.fact").content_string)["wasm_runtime"]["runtimes"]
     entry = runtime.get("wasmtime") or {}
     if not entry.get("proved"):
         pytest.skip(f"wasmtime is not on this host: {entry.get('error', 'the role wasm_runtime did not install it')}")
-    text = base64.b64encode(SPEAKING_MODULE).decode()
-    place = f"/var/lib/skerry/store/{DIGEST}"
-    host.check_output(f"mkdir -p /var/lib/skerry/store && echo {text} | base64 -d > {place} && chmod 444 {place}")
-    found = {
-        "format": 1, "name": "molecule-job", "owner": "molecule", "kind": "job", "rung": "process",
-        "runtime": {"name": "wasmtime", "version": entry["version"], "command": entry["command"]},
-        "module": {"digest": DIGEST, "size": len(SPEAKING_MODULE), "name": "speaking", "form": "core"},
-        "args": [], "env": {}, "secrets": [], "stdin": None, "directories": [], "files": [], "network": False,
-        "limits": Limits().model_dump(), "restart": "never", "readiness": None, "schedule": None,
-    }  # fmt: skip
-    found["revision"] = revision(found)
-    yield found
-    talk(host, {"op": "remove", "names": ["molecule-job"]})
+    made = []
+
+    def desired(name, kind, module, form="core", **more):
+        digest = hashlib.sha256(module).hexdigest()
+        text, place = base64.b64encode(module).decode(), f"/var/lib/skerry/store/{digest}"
+        host.check_output(f"mkdir -p /var/lib/skerry/store && echo {text} | base64 -d > {place} && chmod 444 {place}")
+        found = {
+            "format": 1, "name": name, "owner": "molecule", "kind": kind, "rung": "process",
+            "runtime": {"name": "wasmtime", "version": entry["version"], "command": entry["command"]},
+            "module": {"digest": digest, "size": len(module), "name": "module", "form": form},
+            "args": [], "env": {}, "secrets": [], "stdin": None, "directories": [], "files": [], "network": False,
+            "limits": Limits().model_dump(), "restart": "never", "readiness": None, "schedule": None, **more,
+        }  # fmt: skip
+        found["revision"] = revision(found)
+        made.append(name)
+        return found
+
+    yield desired
+    talk(host, {"op": "remove", "names": made})
+
+
+@pytest.fixture
+def job(make):
+    """A job of one small module."""
+    return make("molecule-job", "job", SPEAKING_MODULE)
 
 
 def test_a_job_runs_and_its_end_is_known(host, job, support):
@@ -85,3 +99,23 @@ def test_nothing_is_left(host, job):
     talk(host, {"op": "apply", "workloads": [job], "secrets": {}, **SUBMITTED})
     talk(host, {"op": "remove", "names": ["molecule-job"]})
     assert not host.run("ls /etc/systemd/system/skerry-molecule-job* /var/lib/skerry/workloads/molecule-job").stdout
+
+
+def test_a_port_is_handed_over(host, make):
+    def web(text):
+        held = {"ports": [{"port": 18099, "protocol": "http"}], "drain": 5.0, "restart": "always"}
+        return make("molecule-web", "service", component(text), "http", **held)
+
+    def applied(desired):
+        message = {"op": "apply", "workloads": [desired], "secrets": {}, **SUBMITTED, "names": ["molecule-web"]}
+        return [one["result"]["action"] for one in talk(host, message) if "result" in one]
+
+    assert applied(web("one")) == ["created"]
+    assert host.check_output(ASK) == "one"
+    assert applied(web("two")) == ["changed"]
+    assert host.check_output(ASK) == "two"
+    units = host.check_output("systemctl list-units --plain --no-legend 'skerry-molecule-web.*@*'")
+    assert len(units.splitlines()) == 1
+    talk(host, {"op": "remove", "names": ["molecule-web"]})
+    assert host.run(ASK).failed
+    assert not host.run("ls -d /etc/systemd/system/skerry-molecule-web* /run/skerry/skerry-molecule-web*").stdout
