@@ -15,7 +15,7 @@ import tarfile
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import argv, counting, docker_api, images, places, store, units
+from . import argv, counting, docker_api, images, places, store, systemd, units
 from .faults import HostError
 
 Desired = dict[str, Any]
@@ -29,31 +29,12 @@ INSIDE = "skerry-inside"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 #: What the unit's own process is kept from: all that it does is to speak to Docker, and to look at what the container
 #: has open and has written.
-SANDBOX = """\
-NoNewPrivileges=yes
+SANDBOX = systemd.HARDENED + """\
 CapabilityBoundingSet=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH
-PrivateDevices=yes
 PrivateNetwork=yes
-ProtectSystem=strict
 ProtectHome=read-only
-ProtectClock=yes
-ProtectHostname=yes
-ProtectControlGroups=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
 RestrictAddressFamilies=AF_UNIX
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
 MemoryDenyWriteExecute=yes
-KeyringMode=private
-UMask=0077
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallErrorNumber=EPERM
-LimitCORE=0
 MemoryMax=64M
 TasksMax=8
 """
@@ -146,7 +127,7 @@ def body(desired: Desired) -> dict[str, Any]:
     """What Docker is asked to create."""
     own = {"NetworkMode": _network(desired), "LogConfig": {"Type": "none"}, "Mounts": _mounts(desired),
            "ReadonlyRootfs": True, "CapDrop": ["ALL"], "SecurityOpt": ["no-new-privileges:true"],
-           "RestartPolicy": {"Name": "no"}, **_limits(desired)}  # fmt: skip
+           "RestartPolicy": {"Name": "no"}, "OomScoreAdj": 500, **_limits(desired)}  # fmt: skip
     found: dict[str, Any] = {
         "Env": _environment(desired), "User": _user_and_group(desired),
         "Labels": {LABEL: desired["name"], f"{LABEL}.revision": desired["revision"]},

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from . import places
+from . import places, systemd
 
 Desired = dict[str, Any]
 #: Instances that can be told from each other.
@@ -19,34 +19,15 @@ SLOTS = "123456789"
 #: Stands for the slot in a command line; systemd fills it in (``%i``). No argument can hold this character.
 SLOT = "\0"
 
-_RELAY_SANDBOX = """\
+_RELAY_SANDBOX = systemd.HARDENED + """\
 DynamicUser=yes
-NoNewPrivileges=yes
 CapabilityBoundingSet=
-PrivateDevices=yes
-ProtectSystem=strict
 ProtectHome=yes
 ProtectProc=invisible
 ProcSubset=pid
-ProtectClock=yes
-ProtectHostname=yes
-ProtectControlGroups=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
 MemoryDenyWriteExecute=yes
-KeyringMode=private
-UMask=0077
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
-SystemCallErrorNumber=EPERM
-LimitCORE=0
 LimitNOFILE=8192
 TasksMax=4
 MemoryMax=192M

@@ -14,6 +14,29 @@ PROPERTIES = (
     "NextElapseUSecRealtime", "LastTriggerUSec",
 )  # fmt: skip
 
+#: What every unit of ours is kept from; systemd.exec(5).
+HARDENED = """\
+NoNewPrivileges=yes
+PrivateDevices=yes
+ProtectSystem=strict
+ProtectClock=yes
+ProtectHostname=yes
+ProtectControlGroups=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+KeyringMode=private
+UMask=0077
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+LimitCORE=0
+"""
+
 
 def call(*words: str, check: bool = True) -> str:
     """``systemctl``; its output. Raises HostError (HOST_010) when it fails and ``check`` is set."""

@@ -7,7 +7,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from . import argv, places, ports, store
+from . import argv, places, ports, store, systemd
 from .calendar import on_calendar
 from .systemd import quoted
 
@@ -17,33 +17,14 @@ COUNTER_BYTES = 16 << 20
 
 #: What every workload is kept from; systemd.exec(5). Memory stays executable: runtimes compile. In a slice of their own
 #: all of them together weigh as much as all of the host's services, and they go first where it has no memory left.
-SANDBOX = """\
+SANDBOX = systemd.HARDENED + """\
 DynamicUser=yes
-NoNewPrivileges=yes
 CapabilityBoundingSet=
 PrivateTmp=yes
-PrivateDevices=yes
-ProtectSystem=strict
 ProtectHome=yes
 ProtectProc=invisible
-ProtectClock=yes
-ProtectHostname=yes
-ProtectControlGroups=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
 RemoveIPC=yes
-KeyringMode=private
-UMask=0077
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
-SystemCallErrorNumber=EPERM
-LimitCORE=0
 Slice=skerry.slice
 CPUWeight=100
 OOMScoreAdjust=500
