@@ -16,7 +16,7 @@ _WORDS = (
     Known("BROKER_204", r"sse4_2|SSE4\.2|Illegal instruction", "the node's processor lacks SSE4.2",
           "move it to another node with redpanda's nodeSelector"),
     Known("BROKER_206", r"insufficient physical memory|could not allocate|std::bad_alloc|Failed to allocate",
-          "it has too little memory", "give it more (redpanda_memory), or a larger node"),
+          "it has too little memory", "give it more (redpanda_memory_mb), or a larger node"),
     Known("STORAGE_219", r"[Nn]o space left|disk.*full", "its disk is full",
           "enlarge its volume, or shorten the retention"),
 )  # fmt: skip
