@@ -6,7 +6,7 @@ content in hexadecimal; `Session.put` gives it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -283,9 +283,3 @@ class Session(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-
-class OpenSessions(Protocol):
-    """Signature of `skerry.targets.open_sessions`: sessions of many targets at once; failures by target name."""
-
-    def __call__(self, targets: Iterable[Target]) -> tuple[dict[str, Session], dict[str, Fault]]: ...

@@ -40,10 +40,8 @@ K3S_SYSCTLS = {
     "kernel/keys/root_maxkeys": "1000000",
     "kernel/keys/root_maxbytes": "25000000",
 }
-NODE_PASSWORD = "/etc/rancher/node/password"
 DATA_DIR = "/var/lib/rancher/k3s"
 SERVER_CA = DATA_DIR + "/server/tls/server-ca.crt"
-SERVER_TOKEN = DATA_DIR + "/server/token"
 CONTAINERD_DIR = DATA_DIR + "/agent/etc/containerd"
 OUR_CONTAINERD_DIR = "/etc/skerry/containerd"
 UNIT_DIR = "/etc/systemd/system"
