@@ -78,7 +78,7 @@ CASES = [
     Case(findings.WRONG_TYPE, "skerry_airgap", 11, var("skerry_airgap: maybe"), said="true or false"),
     Case(findings.WRONG_TYPE, "k3s_node_labels", 11, var("k3s_node_labels: [a, b]")),
     Case(findings.NOT_A_CHOICE, "skerry_host_type", 11, var("skerry_host_type: egde"), said="edge"),
-    Case(findings.NOT_A_CHOICE, "skerry_arch", 11, var("skerry_arch: arm32"), said="arm64"),
+    Case(findings.NOT_A_CHOICE, "skerry_arch", 11, var("skerry_arch: arm32"), said="mean arm?"),
     Case(findings.MISSING_KEY, "k3s_airgap_images.0", 12,
          var("k3s_airgap_images:\n            - component: images")),
     Case(findings.UNKNOWN_KEY, "k3s_airgap_images.0.fiel", 14,
