@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import wasm_modules
 import yaml
+from deploying import converged
 
 from skerry import paths
 from skerry.running.show import KEYS
@@ -31,11 +31,7 @@ ADDED = {"mode", "note", "error"}
 
 @pytest.fixture(scope="module")
 def inventory(request: pytest.FixtureRequest) -> Path:
-    """Converged hosts: those of all scenarios, or those that SKERRY_RUN_INVENTORY names."""
-    if named := os.environ.get("SKERRY_RUN_INVENTORY"):
-        return Path(named)
-    shared: Path = request.getfixturevalue("shared_inventory")
-    return shared
+    return converged(request)
 
 
 @pytest.fixture(scope="module")
