@@ -142,6 +142,22 @@ def chart(name: str, version: str, values: dict[str, Any], templates: Mapping[st
     return gzip.compress(tar_of({path: text.encode() for path, text in files.items()}, 0o644), mtime=0)
 
 
+def deployment(container: str) -> str:
+    """A chart's manifest of a Deployment; ``container`` is YAML in one line. Lines for its pod may be added."""
+    return f"""
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: app}}
+spec:
+  selector: {{matchLabels: {{app: x}}}}
+  template:
+    metadata: {{labels: {{app: x}}}}
+    spec:
+      containers:
+      - {container}
+"""
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     registry: Registry

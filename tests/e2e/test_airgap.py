@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import pytest
 import yaml
-from made_registry import Registry, chart, serving
+from made_registry import Registry, chart, deployment, serving
 from playbooks import Played, play
 from sandboxes import Sandbox, up
 from support_record import Support
@@ -205,18 +205,7 @@ def test_an_image_is_imported_by_a_node_that_runs_and_by_digest(site: Site) -> N
     assert "team+other" not in SANDBOX.on("edge", "ls /var/lib/rancher/k3s/agent/images")
 
 
-CHART = """
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: app}
-spec:
-  selector: {matchLabels: {app: x}}
-  template:
-    metadata: {labels: {app: x}}
-    spec:
-      containers:
-      - {name: app, image: "quay.io/team/app:1"}
-"""
+CHART = deployment('{name: app, image: "quay.io/team/app:1"}')
 ADDED = "quay.io/team/added:1"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_registry import Registry, chart, serving
+from made_registry import Registry, chart, deployment, serving
 
 from skerry.errors import SkerryError
 from skerry.mirror import charts, oci
@@ -165,7 +165,7 @@ def test_a_front_that_leads_to_another_registry_is_followed(tmp_path: Path, regi
     registry.login = "token"
     name = parse(f"{registry.host}/app:1")
     manifest = Repository(name.registry, name.repository, {}).manifest("1")
-    assert manifest.content["layers"]
+    assert manifest.json["layers"]
     assert ("GET", "/v2/app/manifests/1", "", "Bearer good") in registry.requests
 
 
@@ -192,20 +192,10 @@ def test_images_of_a_list_are_fetched_but_for_those_that_are_off(tmp_path: Path,
     assert not list(tmp_path.rglob("*traefik*"))
 
 
-DEPLOYMENT = """
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: app}
-spec:
-  selector: {matchLabels: {app: x}}
-  template:
-    metadata: {labels: {app: x}}
-    spec:
-      containers:
-      - name: app
-        image: "{{ .Values.image }}"
-        args: ["--helper-image={{ .Values.helper }}", "--listen=0.0.0.0:80", "--docs=https://docs.example.com/a:b"]
-"""
+DEPLOYMENT = deployment(
+    '{name: app, image: "{{ .Values.image }}", '
+    'args: ["--helper-image={{ .Values.helper }}", "--listen=0.0.0.0:80", "--docs=https://docs.example.com/a:b"]}'
+)
 
 
 def test_charts_of_repositories_and_registries_are_fetched(tmp_path: Path, registry: Registry) -> None:
