@@ -55,6 +55,8 @@ ATTACKS = {
     "litters": Attack("attacker", ("disk",), ("litters",), {"disk": "8Mi"}, True),
     "escapes": Attack("attacker", ("exit 0",), ("escapes",), {}, True),
     "forks": Attack("forks", ("exit",)),
+    # One process is the watcher's on the rung process, and the module's in a container.
+    "crowded": Attack("loops", ("processes", "time"), limits={"processes": 1, "time": "3s"}),
     "functions": Attack("functions", _BOMB, limits={"memory": "64Mi"}),
     "huge": Attack("huge", _BOMB, limits={"memory": "64Mi"}),
     "deep": Attack("deep", _BOMB, limits={"memory": "64Mi"}),

@@ -182,3 +182,11 @@ def served(answers: tuple[bytes, ...]) -> Iterator[tuple[str, int]]:
 
 def test_what_a_module_says_does_nothing_to_a_terminal() -> None:
     assert show.visible("a\tb\x1b]52;c;x\x07\x9b2J\rü") == "a\tb\\x1b]52;c;x\\x07\\x9b2J\\x0dü"
+
+
+def test_a_command_that_cannot_be_started_is_told() -> None:
+    asked = json.dumps({"output": 1000, "open_files": None, "disk": None, "file_size": None, "directories": []})
+    command = [sys.executable, "-m", "skerry_host", "exec", asked, "/no/such/runtime"]
+    done = subprocess.run(command, capture_output=True, timeout=25, check=False, cwd=HOST_SIDE)
+    assert done.returncode == 1
+    assert done.stderr == b"skerry: /no/such/runtime cannot be started: No such file or directory\n"

@@ -157,7 +157,11 @@ def run(argv: list[str], limits: dict[str, Any]) -> NoReturn:
     if limit := watch.before():
         end(limit, watch.said)
     pipe = subprocess.PIPE if limits["output"] is not None else None
-    child = subprocess.Popen(argv, stdin=0, stdout=pipe, stderr=pipe)
+    try:
+        child = subprocess.Popen(argv, stdin=0, stdout=pipe, stderr=pipe)
+    except OSError as error:  # no process is left to it, or the command went
+        sys.stderr.write(f"skerry: {argv[0]} cannot be started: {error.strerror}\n")
+        os._exit(1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda which, _: child.send_signal(which))
     limit = _see_through(child, watch)
