@@ -38,8 +38,6 @@ def deploy(
     as_json: AsJson = False,
 ) -> int:
     """Bring the workloads of a file to the hosts that they are for. The second time nothing changes."""
-    from rich.console import Console
-
     from skerry.deploy import show, verbs
     from skerry.deploy.load import read, variables_of
     from skerry.deploy.rollout import Rollout
@@ -54,18 +52,32 @@ def deploy(
         if not found.exit_code or time.monotonic() - began + 2 > wait:
             break
         time.sleep(2)
-    if as_json:
-        for one in found.outcomes:
-            show.line(show.outcome_object(one))
-        for name, fault in found.faults.items():
-            show.line({"host": name, "fault": fault.as_dict()})
-    else:
-        show.report(Console(), found, diff, time.monotonic() - began)
+    show.submission(found, diff, as_json, time.monotonic() - began)
+    if not wait or dry_run or found.failed:
+        return found.exit_code
+    waited = verbs.until_ready(targets, inventory, [one.name for one in submitted if one.workload.kind != "job"],
+                               began + wait, host_timeout)
+    if not waited.ready:
+        return _not_ready(waited, as_json)
     jobs = [one.name for one in submitted if one.workload.kind == "job"]
-    if jobs and wait and not dry_run and not found.failed:
+    if jobs:
         ended = verbs.until_ended(targets, inventory, jobs, began + wait, host_timeout)
         return _runs(ended, as_json) or found.exit_code
     return found.exit_code
+
+
+def _not_ready(found: Overview, as_json: bool) -> Exit:
+    """Tell what was ready once, or never, and is not now."""
+    from rich.console import Console
+
+    from skerry.deploy import show
+
+    if as_json:
+        for row in found.rows:
+            show.line({key: row.get(key) for key in ("host", "name", "state", "ready", "restarts")})
+    else:
+        show.overview(Console(), found)
+    return Exit.FAILED
 
 
 def _runs(found: Overview, as_json: bool) -> Exit:
@@ -78,5 +90,5 @@ def _runs(found: Overview, as_json: bool) -> Exit:
         for row in found.rows:
             show.line({"host": row["host"], "name": row["name"], "state": row["state"], "last": row.get("last")})
     else:
-        show.workloads(Console(), found.rows, {host: fault.cause for host, fault in found.faults.items()})
-    return Exit.OK if all(row["state"] in ("done", "unknown") for row in found.rows) else Exit.FAILED
+        show.overview(Console(), found)
+    return Exit.OK if all(row["state"] in ("done", "unknown", "dead") for row in found.rows) else Exit.FAILED

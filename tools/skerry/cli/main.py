@@ -34,6 +34,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "restart": ("Deployment", "Restart a service on every host that has it."),
     "rollback": ("Deployment", "Bring a former revision into force again."),
     "undeploy": ("Deployment", "Take a workload off every host."),
+    "move": ("Deployment", "Move one replica of a workload to another host, without a gap."),
+    "reconcile": ("Deployment", "Bring every workload to its wanted state again; a dead host's to others."),
     "bench": ("Measurement", "Measure the overhead ladder on the hosts of an inventory."),
     "report": ("Measurement", "Show a run of the benchmark: table, page, samples."),
     "test": ("Development", "Run the project's checks (--quick, --full)."),

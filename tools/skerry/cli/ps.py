@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,21 +26,23 @@ def ps(
     """Show deployed workloads: where they run, how they do, how their last runs ended."""
     from rich.console import Console
 
-    from skerry.deploy import record, show, verbs
+    from skerry.deploy import record, show, verbs, wanted
     from skerry.targets import inventory as inventories
 
     targets = inventories.read(inventory, on)
     if watch:
         from skerry.deploy.watch import Picture, follow
 
-        picture = Picture(names or [], lambda host: verbs.given(record.read(inventory), host))
-        return follow(targets, picture, host_timeout, as_json)
+        def given(host: str) -> list[dict[str, Any]]:
+            return verbs.given(record.read(inventory), host, wanted.read(inventory).dead)
+
+        return follow(targets, Picture(names or [], given), host_timeout, as_json)
     found = verbs.overview(targets, inventory, names or [], host_timeout)
     if as_json:
         for row in found.rows:
             show.line(row)
     else:
-        show.workloads(Console(), found.rows, {host: fault.cause for host, fault in found.faults.items()})
-    if any(not row.get("ready") for row in found.rows if row["state"] != "unknown"):
+        show.overview(Console(), found)
+    if not found.ready:
         return Exit.FAILED
     return Exit.UNREACHABLE if found.faults else Exit.OK

@@ -22,9 +22,8 @@ def rollback(
 ) -> int:
     """Bring a former revision into force again, on every host that has the workload."""
     from skerry.deploy.answers import tell
-    from skerry.deploy.verbs import everywhere
+    from skerry.deploy.verbs import rollback as rollback_to
     from skerry.targets import inventory as inventories
 
     targets = inventories.read(inventory, on)
-    message = {"op": "rollback", "name": name, "revision": to}
-    return tell(name, everywhere(targets, message, name, host_timeout), as_json)
+    return tell(name, rollback_to(targets, inventory, name, to, host_timeout), as_json)

@@ -7,7 +7,6 @@ submission is known by one comparison.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 from typing import Any
 
@@ -41,11 +40,6 @@ def changes(old: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, list[A
     return found
 
 
-def _secret(name: str, value: bytes) -> str:
-    """A fingerprint that tells a changed secret; keyed by its name, so that equal secrets do not show as equal."""
-    return hmac.new(name.encode(), value, hashlib.sha256).hexdigest()
-
-
 def desired(one: Submitted, place: Assignment) -> dict[str, Any]:
     """The desired workload of one host. Sizes in bytes, times in seconds, digests SHA-256 in hexadecimal."""
     workload, module = one.workload, one.module
@@ -59,8 +53,8 @@ def desired(one: Submitted, place: Assignment) -> dict[str, Any]:
         "module": {"digest": module.digest, "size": module.size, "name": module.name, "form": module.form},
         "args": workload.args,
         "env": workload.env,
-        "secrets": [{"name": name, "mount": workload.secrets[name].mount, "fingerprint": _secret(name, value)}
-                    for name, value in sorted(one.secrets.items())],
+        "secrets": [{"name": name, "mount": workload.secrets[name].mount, "fingerprint": one.fingerprint(name)}
+                    for name in sorted(workload.secrets)],
         "stdin": one.stdin,
         "directories": [entry.model_dump() for entry in workload.directories],
         "files": [{"guest": guest, "digest": key} for guest, key in sorted(one.files.items())],

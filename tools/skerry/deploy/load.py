@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,8 @@ class Submitted:
         owner: which file it came from; what an owner no longer names is removed with ``--prune``.
         blobs: digest (hexadecimal SHA-256) -> file of the controller: module, config files, standard input.
         secrets: name -> value; kept out of every representation.
+        fingerprints: of secrets whose values may not be known any more.
+        folder: what paths of the file are relative to.
     """
 
     workload: Workload
@@ -52,10 +55,26 @@ class Submitted:
     stdin: str | None = None
     blobs: Mapping[str, Path] = field(default_factory=dict)
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    folder: Path = Path()
 
     @property
     def name(self) -> str:
         return self.workload.name
+
+    def fingerprint(self, name: str) -> str:
+        """Of a secret."""
+        return self.fingerprints.get(name) or fingerprint(name, self.secrets[name])
+
+    @property
+    def missing(self) -> list[str]:
+        """Secrets whose values are not known."""
+        return sorted(set(self.workload.secrets) - set(self.secrets))
+
+
+def fingerprint(name: str, value: bytes) -> str:
+    """What tells a changed secret; keyed by its name, so that equal secrets do not show as equal."""
+    return hmac.new(name.encode(), value, hashlib.sha256).hexdigest()
 
 
 def digest(path: Path) -> str:
@@ -195,7 +214,7 @@ def _submit(workload: Workload, owner: str, folder: Path) -> Submitted:
     files = {one.guest: keep(folder / one.source) for one in workload.files}
     stdin = keep(folder / workload.stdin) if workload.stdin is not None else None
     secrets = {name: _secret(workload, name, folder) for name in workload.secrets}
-    return Submitted(workload, owner, module, files, stdin, blobs, secrets)
+    return Submitted(workload, owner, module, files, stdin, blobs, secrets, folder=folder)
 
 
 def read(path: Path, variables: Mapping[str, str], owner: str = "") -> list[Submitted]:

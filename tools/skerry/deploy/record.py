@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from skerry import paths
 
@@ -35,14 +36,39 @@ def read(inventory: Sequence[str]) -> Notes:
 
 
 @contextmanager
-def changing(inventory: Sequence[str]) -> Iterator[Notes]:
-    """The notes for a change; written when the block ends, one writer at a time."""
-    place = path(inventory)
+def locked(inventory: Sequence[str]) -> Iterator[None]:
+    """One writer of an inventory's notes at a time."""
+    with _held(path(inventory).with_suffix(".lock")):
+        yield
+
+
+@contextmanager
+def at_work(inventory: Sequence[str]) -> Iterator[None]:
+    """One change of an inventory's workloads at a time, from this controller: a second one waits for the first."""
+    with _held(path(inventory).with_suffix(".work")):
+        yield
+
+
+@contextmanager
+def _held(place: Path) -> Iterator[None]:
     place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_suffix(".lock").open("w") as lock:
+    with place.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def write(place: Path, value: Any) -> None:
+    """Write JSON for the owner's eyes alone, beside its place, and rename it there."""
+    part = place.with_suffix(f".{os.getpid()}")
+    part.touch(0o600)
+    part.write_text(json.dumps(value, indent=1, sort_keys=True), encoding="utf-8")
+    part.replace(place)
+
+
+@contextmanager
+def changing(inventory: Sequence[str]) -> Iterator[Notes]:
+    """The notes for a change; written when the block ends."""
+    with locked(inventory):
         notes = read(inventory)
         yield notes
-        part = place.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(notes, indent=1, sort_keys=True), encoding="utf-8")
-        part.replace(place)
+        write(path(inventory), notes)

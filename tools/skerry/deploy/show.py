@@ -13,13 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from skerry.deploy.rollout import Outcome, Report
+from skerry.deploy.verbs import Overview
 from skerry.probe.traps import UNKNOWN, from_text
 from skerry.running.units import shown
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _STYLES = {"created": "green", "changed": "green", "repaired": "yellow", "removed": "yellow", "failed": "bold red",
-           "held": "red", "unknown": "magenta", "rolled back": "yellow", "running": "green", "done": "green",
-           "waiting": "green", "restarting": "red", "stopped": "yellow", "last failed": "red"}
+           "held": "red", "unknown": "magenta", "dead": "magenta", "rolled back": "yellow", "running": "green",
+           "done": "green", "waiting": "green", "restarting": "red", "stopped": "yellow", "last failed": "red"}
 
 
 def visible(text: str) -> str:
@@ -77,12 +78,23 @@ def report(console: Console, found: Report, diff: bool, seconds: float) -> None:
     console.print(summary(found, seconds))
 
 
+def submission(found: Report, diff: bool, as_json: bool, seconds: float) -> None:
+    """What a submission came to, for people or programs."""
+    if not as_json:
+        report(Console(), found, diff, seconds)
+        return
+    for one in found.outcomes:
+        line(outcome_object(one))
+    for name, fault in found.faults.items():
+        line({"host": name, "fault": fault.as_dict()})
+
+
 def summary(found: Report, seconds: float) -> Text:
     """The last line."""
     counts: dict[str, int] = {}
     for one in found.outcomes:
         counts[one.action] = counts.get(one.action, 0) + 1
-    if set(counts) <= {"unchanged"} and not found.failed and not found.faults:
+    if set(counts) <= {"unchanged", "dead"} and not found.failed and not found.faults:
         return Text(f"nothing to do: everything is as {'it should be' if counts else 'before'} ({seconds:.1f} s)")
     said = ", ".join(f"{number} {action}" for action, number in sorted(counts.items())) or "nothing done"
     sent = f", {found.files_sent} files and {shown(found.bytes_sent)} sent" if found.bytes_sent else ""
@@ -131,7 +143,7 @@ def _ports(row: Mapping[str, Any]) -> str:
 
 def _cells(row: Mapping[str, Any]) -> dict[str, Text]:
     said = {"workload": row["name"], "host": row["host"]}
-    if row["state"] != "unknown":
+    if "kind" in row:
         said |= {"kind": row["kind"], "rung": row["rung"], "runtime": row["runtime"], "for": _age(row["for_seconds"]),
                  "restarts": str(row["restarts"] or ""), "last run": ended(row["last"]), "revision": revision(row),
                  "memory": shown(row["memory_bytes"]) if row["memory_bytes"] else "", "ports": _ports(row)}
@@ -151,8 +163,11 @@ def table(rows: Iterable[Mapping[str, Any]], width: int) -> Table:
     return found
 
 
-def workloads(console: Console, rows: Iterable[Mapping[str, Any]], faults: Mapping[str, str]) -> None:
-    """What ``skerry ps`` prints: the table, then hosts that were not reached."""
-    console.print(table(rows, console.width))
-    for host, cause in sorted(faults.items()):
-        console.print(Text(f"  {host} was not reached: {cause}", style="magenta"), soft_wrap=True)
+def overview(console: Console, found: Overview) -> None:
+    """What ``skerry ps`` prints: the table, then hosts that are dead or were not reached."""
+    console.print(table(found.rows, console.width))
+    for host, since in sorted(found.dead.items()):
+        said = f"  {host} was declared dead ({since}): what it has goes when the next reconcile or deploy reaches it"
+        console.print(Text(said, style="magenta"), soft_wrap=True)
+    for host, fault in sorted(found.faults.items()):
+        console.print(Text(f"  {host} was not reached: {fault.cause}", style="magenta"), soft_wrap=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from skerry.deploy import record
+from skerry.deploy import record, wanted
 from skerry.deploy.exchange import SECONDS, Side, connect
 from skerry.deploy.kube import places
 from skerry.errors import Exit, SkerryError
@@ -23,15 +23,23 @@ class Overview:
 
     ``rows``: the objects of the host's side with ``host``; a host that cannot be asked has one row of state ``unknown``
     for each workload that it was given.
+    ``dead``: hosts that a person declared dead, and since when; those that cannot be asked are no fault.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     faults: dict[str, SkerryError] = field(default_factory=dict)
+    dead: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        """Whether all is well that can be asked."""
+        return all(row.get("ready") for row in self.rows if row["state"] != "unknown" and "dead" not in row)
 
 
-def given(notes: record.Notes, host: str) -> list[dict[str, Any]]:
-    """Rows for what a host was given, while it cannot be asked."""
-    return [{"host": host, "name": name, "owner": owner, "state": "unknown"}
+def given(notes: record.Notes, host: str, dead: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """Rows for what a host was given, while it cannot be asked. ``dead``: hosts that were declared so."""
+    more = {"dead": dead[host]} if dead and host in dead else {}
+    return [{"host": host, "name": name, "owner": owner, "state": "dead" if more else "unknown", **more}
             for owner, known in sorted(notes.items()) for name, there in sorted(known.items()) if host in there]
 
 
@@ -44,10 +52,13 @@ def overview(targets: Sequence[Target], inventory: Sequence[str], names: Sequenc
                                                     for row in answer["workloads"]])
         found.faults = {name: fault for name, fault in hosts.faults.items() if fault.code != "DEPLOY_030"}
     notes = record.read(inventory)
+    found.dead = {name: since for name, since in wanted.read(inventory).dead.items() if name in hosts.names}
     for name in hosts.names:
-        found.rows += [{"host": name, **row} for row in said.get(name, [])]
+        more = {"dead": found.dead[name]} if name in found.dead else {}
+        found.rows += [{"host": name, **row, **more} for row in said.get(name, [])]
         if name in found.faults:
-            found.rows += given(notes, name)
+            found.rows += given(notes, name, found.dead)
+    found.faults = {name: fault for name, fault in found.faults.items() if name not in found.dead}
     if names:
         found.rows = [row for row in found.rows if row["name"] in names]
     found.rows.sort(key=lambda row: row["name"])
@@ -64,9 +75,20 @@ def until_ended(targets: Sequence[Target], inventory: Sequence[str], names: Sequ
         time.sleep(1)
 
 
+def until_ready(targets: Sequence[Target], inventory: Sequence[str], names: Sequence[str], deadline: float,
+                seconds: float = SECONDS) -> Overview:
+    """What `overview` says of services and schedules once all are ready, or at ``deadline`` (of `time.monotonic`)."""
+    while names:
+        found = overview(targets, inventory, names, seconds)
+        if found.ready or time.monotonic() > deadline:
+            return found
+        time.sleep(1)
+    return Overview()
+
+
 def run_ended(row: Mapping[str, Any]) -> bool:
     """Whether a job of `overview` has run; what cannot be asked is not waited for."""
-    if row["state"] == "unknown":
+    if row["state"] in ("unknown", "dead"):
         return True
     return row["last"] is not None and row["state"] not in ("starting", "running", "restarting")
 
@@ -114,9 +136,28 @@ def undeploy(targets: Sequence[Target], inventory: Sequence[str], name: str, sec
     """Take a workload away from these hosts, whoever owns it. One that cannot be asked is remembered."""
     done = everywhere(targets, {"op": "remove", "names": [name]}, name, seconds)
     gone = set(done.asked) - set(done.faults)
+    away: dict[str, list[str]] = {}
     with record.changing(inventory) as notes:
-        for given in notes.values():
-            left = [host for host in given.pop(name, []) if host not in gone]
+        for owner, known in notes.items():
+            there = known.pop(name, None)
+            left = [host for host in there or [] if host not in gone]
             if left:
-                given[name] = left
+                known[name] = left
+            if there is not None and set(left) <= set(done.faults):
+                away[owner] = left
+    with wanted.changing(inventory) as state:
+        for owner, left in away.items():
+            state.drop(owner, name, left)
+    return done
+
+
+def rollback(targets: Sequence[Target], inventory: Sequence[str], name: str, revision: str,
+             seconds: float = SECONDS) -> Done:
+    """Bring a former revision into force wherever the workload is. From then on it is the one that is wanted."""
+    done = everywhere(targets, {"op": "rollback", "name": name, "revision": revision}, name, seconds)
+    back = {host for host, said in done.results if said["action"] == "rolled back"}
+    with wanted.changing(inventory) as state:
+        for owner, known in record.read(inventory).items():
+            if back & set(known.get(name, [])) and name not in state.by_hand.setdefault(owner, []):
+                state.by_hand[owner].append(name)
     return done

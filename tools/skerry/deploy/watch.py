@@ -89,7 +89,7 @@ class Picture:
             else:
                 old, new = _told(before[name]), _told(now[name])
                 changes = {key: (old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)}
-                if now[name]["state"] == "unknown" or before[name]["state"] == "unknown":
+                if "kind" not in now[name] or "kind" not in before[name]:
                     changes = {key: pair for key, pair in changes.items() if key == "state"}
                 if changes:
                     yield Event("changed", host, now[name], changes)

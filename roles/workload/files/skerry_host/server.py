@@ -58,6 +58,11 @@ class Server:
             self.send({"error": error.as_dict()})
             raise SystemExit(1) from error  # what is still under way is no message
 
+    def do_desired(self, _message: Message) -> None:
+        """What this host was told to have."""
+        for name in records.names():
+            self.send({"desired": records.current(name)})
+
     def do_images(self, message: Message) -> None:
         """Say which images are here; with ``pull`` let Docker fetch what is not."""
         for asked in message["images"]:
