@@ -9,7 +9,7 @@ import pytest
 
 from skerry.errors import SkerryError
 from skerry.oci.login import AUTHORITY, PASSWORD, USER, access
-from skerry.oci.registry import address
+from skerry.oci.session import address
 
 
 @pytest.fixture(autouse=True)
@@ -61,12 +61,12 @@ def test_half_a_login_is_none(tmp_path: Path, files: dict[str, str], options: di
 def test_only_this_machine_without_an_authority_is_asked_in_the_clear(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert address("localhost:5000", access("localhost:5000")) == "http://localhost:5000"
-    assert address("192.0.2.10:5000", access("192.0.2.10:5000")) == "https://192.0.2.10:5000"
-    assert address("docker.io", access("docker.io")) == "https://registry-1.docker.io"
+    assert address("localhost:5000", access("localhost:5000").authority) == "http://localhost:5000"
+    assert address("192.0.2.10:5000", access("192.0.2.10:5000").authority) == "https://192.0.2.10:5000"
+    assert address("docker.io", access("docker.io").authority) == "https://registry-1.docker.io"
     (tmp_path / "ca.crt").write_text("x")
     monkeypatch.setenv(AUTHORITY, str(tmp_path / "ca.crt"))
-    assert address("127.0.0.1:5000", access("127.0.0.1:5000")) == "https://127.0.0.1:5000"
+    assert address("127.0.0.1:5000", access("127.0.0.1:5000").authority) == "https://127.0.0.1:5000"
     monkeypatch.setenv(AUTHORITY, str(tmp_path / "absent"))
     with pytest.raises(SkerryError) as caught:
         access("127.0.0.1:5000")

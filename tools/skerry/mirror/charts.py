@@ -104,7 +104,7 @@ def oci_repository(chart: Chart, redirects: Mapping[str, str]) -> Repository:
 
 def _in_registry(chart: Chart, redirects: Mapping[str, str]) -> tuple[str, str]:
     manifest = oci_repository(chart, redirects).manifest(chart.version.replace("+", "_"))
-    layer = next((part for part in manifest.content.get("layers", []) if part.get("mediaType") == LAYER), None)
+    layer = next((part for part in manifest.json.get("layers", []) if part.get("mediaType") == LAYER), None)
     if layer is None:
         raise _none(chart, "what lies there is no chart")
     return f"{chart.repo.rstrip('/')}/{chart.chart}@{layer['digest']}", layer["digest"]

@@ -14,11 +14,10 @@ from typing import Any, BinaryIO
 from skerry.errors import Exit, SkerryError
 from skerry.mirror.download import Progress
 from skerry.mirror.reference import Reference
-from skerry.mirror.registry import Manifest, Repository
+from skerry.mirror.registry import Repository
 from skerry.mirror.store import beside
+from skerry.oci.kinds import INDEX, INDEXES, MANIFESTS, Content
 
-_INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
-_MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
 #: Variants that run on 32-bit ARM hosts of ours (ARMv7), best first.
 _ARM_VARIANTS = ("v7", "", "v6", "v5")
 
@@ -42,8 +41,8 @@ class Image:
 
     reference: Reference
     arch: str
-    manifest: Manifest
-    index: Manifest | None
+    manifest: Content
+    index: Content | None
 
     @property
     def digest(self) -> str:
@@ -53,7 +52,7 @@ class Image:
     @property
     def blobs(self) -> list[Blob]:
         """Configuration first, then the layers in their order, each once."""
-        content = self.manifest.content
+        content = self.manifest.json
         parts = [content["config"], *content["layers"]]
         return list(dict.fromkeys(Blob(part["digest"], int(part["size"])) for part in parts))
 
@@ -95,11 +94,11 @@ def look_up(reference: Reference, arch: str, redirects: Mapping[str, str], diges
     """
     repository = Repository(reference.registry, reference.repository, redirects)
     top = repository.manifest(digest or reference.digest or reference.tag)
-    if top.media_type in _MANIFESTS:
+    if top.media_type in MANIFESTS:
         return _fitting(Image(reference, arch, top, None), repository)
-    if top.media_type not in _INDEXES:
+    if top.media_type not in INDEXES:
         raise _unusable(reference, f"is of the unknown type {top.media_type}")
-    wanted = _of_platform(top.content, arch)
+    wanted = _of_platform(top.json, arch)
     if not wanted:
         raise _unusable(reference, f"is not made for {arch}")
     return Image(reference, arch, repository.manifest(wanted), top)
@@ -157,8 +156,8 @@ def _names(image: Image) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     descriptor: dict[str, Any] = {
         "mediaType": top.media_type, "digest": top.digest, "size": len(top.raw), "annotations": notes,
     }
-    content = image.manifest.content
-    index = {"schemaVersion": 2, "mediaType": _INDEXES[0], "manifests": [descriptor]}
+    content = image.manifest.json
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor]}
     docker = [{
         "Config": Blob(content["config"]["digest"], 0).path,
         "RepoTags": [f"{image.reference.name}:{image.reference.tag}"] if image.reference.tag else None,

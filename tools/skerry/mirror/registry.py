@@ -1,68 +1,28 @@
-"""Reading OCI registries: manifests and blobs, by digest. Names, logins and tokens are the ORAS client's work."""
+"""Reading OCI registries: manifests and blobs, by digest."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import oras.container
-import oras.provider
 import requests
-import requests.adapters
 
 from skerry.errors import Exit, SkerryError
 from skerry.mirror.download import ATTEMPTS, Progress
+from skerry.oci.kinds import INDEXES, MANIFESTS, Content, digest_of
+from skerry.oci.login import of_docker
+from skerry.oci.session import BROKEN, NoLoginError, Session, address
 
-ACCEPT = ", ".join((
-    "application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json",
-    "application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json",
-))
-TIMEOUT = (10.0, 60.0)
 #: What a broken connection loses at most.
 CHUNK = 1 << 16
-_HUB = "registry-1.docker.io"
-_HUB_LOGIN = "https://index.docker.io/v1/"
-_NETWORK = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, ConnectionError)
-_BUSY = (429, 500, 502, 503, 504)
-
-
-class _Patient(requests.adapters.HTTPAdapter):
-    """Every request has a deadline; the ORAS client gives none."""
-
-    def send(self, request: requests.PreparedRequest, *words: Any, **named: Any) -> requests.Response:
-        named["timeout"] = named.get("timeout") or TIMEOUT
-        return super().send(request, *words, **named)
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """A manifest or an index: ``raw`` is what ``digest`` (sha256:<hex>) is of; ``media_type`` as it calls itself."""
-
-    raw: bytes
-    digest: str
-    media_type: str
-
-    @property
-    def content(self) -> dict[str, Any]:
-        """It as JSON."""
-        content: dict[str, Any] = json.loads(self.raw)
-        return content
 
 
 def endpoint(registry: str, redirects: Mapping[str, str]) -> str:
     """The address of a registry, with the prefix of its repositories where it is redirected to a cache."""
-    if registry in redirects:
-        return redirects[registry].rstrip("/")
-    if registry == "docker.io":
-        return f"https://{_HUB}"
-    host = registry.partition(":")[0]
-    return f"http://{registry}" if host in ("localhost", "127.0.0.1") else f"https://{registry}"
+    return redirects[registry].rstrip("/") if registry in redirects else address(registry)
 
 
 class Repository:
@@ -73,61 +33,23 @@ class Repository:
         host, _, prefix = rest.partition("/")
         self.name = f"{registry}/{repository}"
         self._base = f"{scheme}://{host}/v2/{prefix + '/' if prefix else ''}{repository}"
-        self._origin = f"{scheme}://{host}/v2/"
-        self._login = host if registry in redirects or registry != "docker.io" else _HUB_LOGIN
-        self._insecure = scheme == "http"
-        self._client: Any = None
+        self._root, self._login = f"{scheme}://{host}", host if registry in redirects else registry
+        self._connection: Session | None = None
 
-    def _connected(self) -> Any:
-        if self._client is None:
-            with requests.get(self._origin, timeout=TIMEOUT) as answer:
-                basic = answer.headers.get("Www-Authenticate", "").lower().startswith("basic")
-            client = oras.provider.Registry(insecure=self._insecure, auth_backend="basic" if basic else "token")
-            for scheme in ("https://", "http://"):
-                client.session.mount(scheme, _Patient())
-            if basic:
-                client.auth.set_basic_auth("", "")  # without any login the client would break
-            login = oras.container.Container("any")
-            login.registry = self._login
-            client.auth.load_configs(login)
-            self._client = client
-        return self._client
-
-    def _ask(self, path: str, headers: dict[str, str], stream: bool) -> requests.Response:
-        client = self._connected()
-        # The client's own retries take minutes without a word; `_get` has ours.
-        request = oras.provider.Registry.do_request.__wrapped__
-
-        def ask(url: str) -> requests.Response:
-            answer: requests.Response = request(client, url, "GET", headers=dict(headers), stream=stream)
-            return answer
-
-        response = ask(f"{self._base}/{path}")
-        if response.status_code == 401 and getattr(client.auth, "token", None):
-            client.auth.token = None  # it was good once, and has expired in a long download
-            response = ask(f"{self._base}/{path}")
-        if response.status_code == 401 and response.history:
-            # A front that leads to another registry: tokens do not go along over a redirect.
-            client.auth.token = None
-            response = ask(response.url)
-        return response
+    @property
+    def _session(self) -> Session:
+        if self._connection is None:
+            self._connection = Session(self._root, of_docker(self._login), None, ATTEMPTS)
+        return self._connection
 
     @contextmanager
-    def _get(self, path: str, headers: dict[str, str], what: str, stream: bool = False) -> Iterator[requests.Response]:
-        for attempt in range(ATTEMPTS):
-            last = attempt + 1 == ATTEMPTS
-            try:
-                response = self._ask(path, headers, stream)
-            except _NETWORK as error:
-                if last:
-                    raise self._failed(what, str(error)) from error
-            except ValueError as error:  # how the client says that it has no answer to a login
-                raise self._refused(what, str(error)) from error
-            else:
-                if response.status_code not in _BUSY or last:
-                    break
-                response.close()
-            time.sleep(2**attempt / 2)
+    def _get(self, path: str, headers: dict[str, str], what: str) -> Iterator[requests.Response]:
+        try:
+            response = self._session.request("GET", f"{self._base}/{path}", headers=headers)
+        except BROKEN as error:
+            raise self._failed(what, str(error)) from error
+        except NoLoginError as error:
+            raise self._refused(what, str(error)) from error
         with response:
             if response.status_code in (401, 403):
                 raise self._refused(what, f"HTTP {response.status_code}")
@@ -150,16 +72,16 @@ class Repository:
             f"check the name; for a private repository: docker login {self.name.partition('/')[0]}", Exit.FAILED,
         )
 
-    def manifest(self, what: str, digest: str = "") -> Manifest:
+    def manifest(self, what: str, digest: str = "") -> Content:
         """A manifest by tag or digest; its content is what ``digest`` promises, if given.
 
         Raises:
             SkerryError: MIRROR_013 (not there, no network), MIRROR_014 (refused), MIRROR_010 (other content).
         """
         label = what if what.startswith("sha256:") else f"tag {what}"
-        with self._get(f"manifests/{what}", {"Accept": ACCEPT}, label) as response:
+        with self._get(f"manifests/{what}", {"Accept": ", ".join((*INDEXES, *MANIFESTS))}, label) as response:
             raw = response.content
-            actual = "sha256:" + hashlib.sha256(raw).hexdigest()
+            actual = digest_of(raw)
             said = response.headers.get("Content-Type", "").partition(";")[0]
         promised = digest or (what if what.startswith("sha256:") else "")
         if promised and promised != actual:
@@ -168,7 +90,7 @@ class Repository:
             media_type = str(json.loads(raw).get("mediaType") or said)
         except (ValueError, AttributeError) as error:
             raise self._failed(what, "its manifest is no JSON object") from error
-        return Manifest(raw, actual, media_type)
+        return Content(raw, actual, media_type)
 
     def _other(self, what: str, actual: str, promised: str) -> SkerryError:
         return SkerryError(
@@ -184,8 +106,7 @@ class Repository:
         """
         with self._get(f"blobs/{digest}", {}, digest) as response:
             content = response.content
-        actual = "sha256:" + hashlib.sha256(content).hexdigest()
-        if actual != digest:
+        if (actual := digest_of(content)) != digest:
             raise self._other(digest, actual, digest)
         return content
 
@@ -200,10 +121,10 @@ class Repository:
             try:
                 self._rest(digest, size, part, progress)
                 break
-            except _NETWORK as error:
+            except (*BROKEN, ConnectionError) as error:
                 if attempt + 1 == ATTEMPTS:
                     raise self._failed(digest, str(error)) from error
-                time.sleep(2**attempt / 2)
+                self._session.wait(attempt)
         with part.open("rb") as stream:
             actual = "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
         if actual != digest:
@@ -216,7 +137,7 @@ class Repository:
             progress(done, size)
             return
         headers = {"Range": f"bytes={done}-"} if done else {}
-        with self._get(f"blobs/{digest}", headers, digest, stream=True) as response:
+        with self._get(f"blobs/{digest}", headers, digest) as response:
             partial = response.status_code == requests.codes.partial_content
             done = done if partial else 0
             with part.open("ab" if partial else "wb") as stream:

@@ -83,7 +83,8 @@ def _bad(where: str, why: str) -> SkerryError:
                        f"docker login once more, or set {USER} and {PASSWORD}", Exit.PREREQUISITE)
 
 
-def _of_docker(registry: str) -> tuple[str, str] | None:
+def of_docker(registry: str) -> tuple[str, str] | None:
+    """The login that ``docker login`` left for a registry; None where there is none. Raises IMAGE_020."""
     folder = os.environ.get("DOCKER_CONFIG")
     file = (Path(folder) if folder else Path.home() / ".docker") / "config.json"
     try:
@@ -141,7 +142,7 @@ def access(registry: str, user: str = "", password_file: str = "", authority: Pa
         if not all(login):
             raise SkerryError("IMAGE_021", f"a login needs both {USER} and {PASSWORD}", "set both, or none")
     else:
-        login = _of_docker(registry)
+        login = of_docker(registry)
     if authority is None and (named := os.environ.get(AUTHORITY)):
         authority = Path(named)
     own = _CERTIFICATES / registry / "ca.crt"

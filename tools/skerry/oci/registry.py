@@ -1,14 +1,8 @@
-"""A registry as its clients see it (distribution specification 1.1): manifests and blobs, there and back.
-
-Certificates are always checked. Only a registry on this machine, for which no authority is known, is asked without TLS;
-so no password crosses a network in the clear.
-"""
+"""A registry as its clients see it (distribution specification 1.1): manifests and blobs, there and back."""
 
 from __future__ import annotations
 
-import base64
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TypeVar
@@ -20,29 +14,10 @@ from skerry.errors import Exit, SkerryError
 from skerry.mirror.reference import Reference
 from skerry.oci.kinds import INDEXES, MANIFESTS, SMALL, Content, content_of, digest_of
 from skerry.oci.login import PASSWORD, USER, Access
+from skerry.oci.session import ATTEMPTS, BROKEN, TIMEOUT, NoLoginError, Session, address
 
-#: Seconds for a connection, and between two pieces of an answer.
-TIMEOUT = (10.0, 60.0)
-ATTEMPTS = 4
 _CHUNK = 1 << 16
-_BUSY = (429, 500, 502, 503, 504)
-_HUB = "registry-1.docker.io"
-_HERE = ("localhost", "127.0.0.1", "::1")
-_BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 T = TypeVar("T")
-_PART = re.compile(r'(\w+)="([^"]*)"')
-
-
-def address(registry: str, access: Access) -> str:
-    """Where a registry answers: https://host[:port], or http:// for one on this machine without an authority."""
-    host = registry.rpartition(":")[0] or registry
-    plain = host in _HERE and access.authority is None
-    return f"{'http' if plain else 'https'}://{_HUB if registry == 'docker.io' else registry}"
-
-
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
 
 
 class Registry:
@@ -53,68 +28,14 @@ class Registry:
         """Nothing is asked yet. ``attempts``: how often, while it is busy or cannot be reached; ``seconds``: for a
         connection."""
         self.reference, self._access = reference, access
-        self._attempts, self._timeout = attempts, (seconds, TIMEOUT[1])
-        self._root = address(reference.registry, access)
-        self._base = f"{self._root}/v2/{reference.repository}/"
-        self._words: str | None = None  # of the header Authorization, once the registry has asked for it
-        self._session = requests.Session()
-        self._session.auth = _unchanged
+        self._attempts = attempts
+        root = address(reference.registry, access.authority)
+        self._base = f"{root}/v2/{reference.repository}/"
+        self._session = Session(root, access.login, access.authority, attempts, seconds)
 
     def close(self) -> None:
         """End its connections."""
         self._session.close()
-
-    def _send(self, method: str, url: str, **named: Any) -> requests.Response:
-        """One request, after a login where one is asked for; the answer whatever it says."""
-        led = ""  # a token for where a redirect leads
-        for last in (False, True):
-            headers = dict(named.get("headers") or {})
-            if words := led or (self._words if _origin(url) == _origin(self._root) else ""):
-                headers["Authorization"] = words
-            body: Callable[[], BinaryIO] | None = named.get("body")
-            answer = self._session.request(
-                method, url, headers=headers, data=body() if body else named.get("data"), timeout=self._timeout,
-                verify=str(self._access.authority) if self._access.authority else True, stream=True,
-                params=named.get("params"),
-            )
-            challenge = answer.headers.get("Www-Authenticate", "")
-            if answer.status_code != 401 or last or not challenge:
-                return answer
-            answer.close()
-            if _origin(answer.url) == _origin(self._root):
-                self._words = self._login(challenge, self._access.login)
-            elif method in ("GET", "HEAD"):
-                # A front that leads to another registry: that one is asked itself, and hears nothing of our password.
-                url, led = answer.url, self._login(challenge, None)
-            else:
-                return answer
-        raise AssertionError("the loop returns")
-
-    def _login(self, challenge: str, known: tuple[str, str] | None) -> str:
-        """The header with which the registry lets us in, as far as we know."""
-        kind, _, rest = challenge.partition(" ")
-        basic = "Basic " + base64.b64encode(":".join(known).encode()).decode() if known else ""
-        if kind.lower() == "basic":
-            if not basic:
-                raise self._refused("asks for a login, and there is none")
-            return basic
-        asked = dict(_PART.findall(rest))
-        realm = asked.pop("realm", "")
-        where = urlsplit(realm)
-        if kind.lower() != "bearer" or (where.scheme != "https" and where.hostname not in _HERE):
-            raise self._refused(f"asks for a login of an unknown kind ({kind} {realm})")
-        answer = self._session.get(
-            realm, params=asked, headers={"Authorization": basic} if basic else {}, timeout=self._timeout,
-            verify=str(self._access.authority) if self._access.authority else True,
-        )
-        try:
-            said = answer.json() if answer.status_code == 200 else {}
-            token = said.get("token") or said.get("access_token")
-        except (ValueError, AttributeError):
-            token = None
-        if not token:
-            raise self._refused(f"gives no token (HTTP {answer.status_code})")
-        return f"Bearer {token}"
 
     def _refused(self, why: str) -> SkerryError:
         host = self.reference.registry
@@ -127,21 +48,14 @@ class Registry:
     @contextmanager
     def _asked(self, method: str, path: str, fine: tuple[int, ...], **named: Any) -> Iterator[requests.Response]:
         """The answer to a request that is repeated while the registry is busy or the network broken."""
-        url = urljoin(self._base, path)
-        for attempt in range(self._attempts):
-            last = attempt + 1 == self._attempts
-            try:
-                answer = self._send(method, url, **named)
-            except requests.exceptions.SSLError as error:
-                raise self._untrusted(error) from error
-            except _BROKEN as error:
-                if last:
-                    raise self._unreachable(str(error)) from error
-            else:
-                if answer.status_code not in _BUSY or last:
-                    break
-                answer.close()
-            time.sleep(2**attempt / 4)
+        try:
+            answer = self._session.request(method, urljoin(self._base, path), **named)
+        except requests.exceptions.SSLError as error:
+            raise self._untrusted(error) from error
+        except BROKEN as error:
+            raise self._unreachable(str(error)) from error
+        except NoLoginError as error:
+            raise self._refused(str(error)) from error
         with answer:
             if answer.status_code not in fine:
                 raise self._failed(method, path, answer)
@@ -153,10 +67,10 @@ class Registry:
             try:
                 with self._asked("GET", path, (200,), **named) as answer:
                     return use(answer)
-            except _BROKEN as error:
+            except BROKEN as error:
                 if attempt + 1 == self._attempts:
                     raise self._unreachable(str(error)) from error
-            time.sleep(2**attempt / 4)
+            self._session.wait(attempt)
         raise AssertionError("the loop returns")
 
     def _untrusted(self, error: Exception) -> SkerryError:
@@ -267,11 +181,6 @@ class Registry:
             there = answer.headers.get("Docker-Content-Digest") or content.digest
         if there != content.digest:
             raise self._other(content.digest, there)
-
-
-def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """In the place of a login of the client's own choice: without it, ~/.netrc would replace ours."""
-    return request
 
 
 def _short(text: str) -> str:
