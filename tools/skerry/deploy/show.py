@@ -111,6 +111,8 @@ def ended(run: Mapping[str, Any] | None) -> str:
         return str(run["refused"])
     if run["trap"]:
         return f"trap: {from_text(run['trap']) or UNKNOWN}"
+    if run.get("code_lost"):
+        return "exit code lost"
     return f"signal {run['signal']}" if run["signal"] else f"exit {run['exit_code']}"
 
 
