@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from ansible_collections.skerry.edge.plugins.module_utils import kube_objects, kube_rollout
+from ansible_collections.skerry.edge.plugins.module_utils.k3s_config import K3sError
 
 
 def test_texts_of_a_secret_are_encoded_and_win() -> None:
@@ -44,6 +46,26 @@ def test_what_the_server_sets_is_no_difference() -> None:
     }
     assert kube_objects.plain(live) == {"metadata": {"name": "x"}, "spec": {"a": 1}}
     assert live["status"] == {"ready": True}
+
+
+REF = {"apiVersion": "v1", "kind": "Secret", "namespace": "n", "name": "s"}
+
+
+def memory(text: str) -> dict[str, Any]:
+    return {"metadata": {"namespace": "kube-system", "name": "skerry-objects-web"}, "data": {"objects": text}}
+
+
+def test_what_was_applied_is_listed() -> None:
+    assert kube_objects.listed(memory(json.dumps([REF]))) == [REF]
+    assert kube_objects.listed(memory("[]")) == kube_objects.listed(None) == []
+
+
+@pytest.mark.parametrize("text", ["[{]", "[1]", "7", '[{"kind": "Secret"}]'])
+def test_a_damaged_list_is_no_empty_one(text: str) -> None:
+    """Else an uninstallation would do nothing and say that nothing is left."""
+    with pytest.raises(K3sError, match="ConfigMap kube-system/skerry-objects-web") as raised:
+        kube_objects.listed(memory(text))
+    assert raised.value.code == "CHART_023"
 
 
 def item(kind: str, spec: dict[str, Any] | None = None, status: dict[str, Any] | None = None) -> dict[str, Any]:

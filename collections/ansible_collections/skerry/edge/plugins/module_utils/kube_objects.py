@@ -97,6 +97,20 @@ def difference(ref, before, after):
     return {"before_header": name, "after_header": name, "before": _text(before), "after": _text(after)}
 
 
+def listed(memory):
+    """References in a list of applied objects (its ConfigMap, or None). Raises CHART_023 for a damaged one."""
+    try:
+        refs = json.loads(((memory or {}).get("data") or {}).get("objects", "[]"))
+        return [{key: ref[key] for key in ("apiVersion", "kind", "namespace", "name")} for ref in refs]
+    except (ValueError, KeyError, TypeError) as error:
+        place = title({**reference(memory), "kind": "ConfigMap"})
+        raise K3sError(
+            "CHART_023",
+            f"{place}, which lists what was applied, is damaged: {error!r}",
+            "put it right (kubectl edit), or delete it: what it listed then stays until it is deleted by hand",
+        ) from error
+
+
 class Kinds:
     """Paths of objects, learnt from the API's own lists of kinds."""
 
@@ -237,14 +251,8 @@ class Objects:
         return {"apiVersion": "v1", "kind": "ConfigMap", "namespace": REMEMBERED_IN, "name": "skerry-objects-" + owner}
 
     def remembered(self, owner):
-        """References of what the owner applied, in that order."""
-        found = self.get(self._memory(owner))
-        try:
-            refs = json.loads(((found or {}).get("data") or {}).get("objects", "[]"))
-        except ValueError:
-            return []
-        keys = {"apiVersion", "kind", "namespace", "name"}
-        return [ref for ref in refs if isinstance(ref, dict) and keys <= set(ref)]
+        """References of what the owner applied, in that order. Raises CHART_023."""
+        return listed(self.get(self._memory(owner)))
 
     def remember(self, owner, refs):
         """Write the owner's list down, when it differs; an empty one is removed."""
