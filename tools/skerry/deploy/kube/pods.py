@@ -18,7 +18,7 @@ HOPELESS = ("ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerE
 #: Exit codes of containers that a signal ended: 128 + number.
 _SIGNALS = {130: "SIGINT", 132: "SIGILL", 134: "SIGABRT", 135: "SIGBUS", 136: "SIGFPE", 137: "SIGKILL", 139: "SIGSEGV",
             143: "SIGTERM"}  # fmt: skip
-_JOB = "batch.kubernetes.io/job-name"
+_JOB, _INDEX = "batch.kubernetes.io/job-name", "batch.kubernetes.io/job-completion-index"
 Row = dict[str, Any]
 
 
@@ -169,10 +169,13 @@ def newest(jobs: Iterable[Object], name: str) -> Object | None:
 
 
 def _pods_of(job: Object, pods: Iterable[Object]) -> list[Object]:
-    """A run's pods; those that were tried again are passed over where a later one did better."""
-    mine = [one for one in pods if (one["metadata"].get("labels") or {}).get(_JOB) == job["metadata"]["name"]]
-    better = [one for one in mine if one["status"].get("phase") != "Failed"]
-    return mine if condition(job, "Failed").get("status") == "True" or not better else better
+    """A run's pods; of those that were tried again the last one."""
+    last: dict[str, Object] = {}
+    for pod in sorted(pods, key=lambda one: str(one["metadata"].get("creationTimestamp", ""))):
+        labels = pod["metadata"].get("labels") or {}
+        if labels.get(_JOB) == job["metadata"]["name"]:
+            last[str(labels.get(_INDEX, ""))] = pod
+    return [last[index] for index in sorted(last)]
 
 
 def _job(seen: Seen, history: History, pods: Iterable[Object], now: float) -> list[Row]:

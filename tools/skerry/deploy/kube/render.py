@@ -28,6 +28,8 @@ RESTARTED = "skerry.dev/restarted"
 PART = "skerry.dev/part"
 #: A user that exists nowhere; its group may read what is mounted.
 _USER = 65532
+#: How often a run is tried again that is to be restarted.
+_AGAIN = 6
 #: Most of what a directory in memory holds; it counts towards the memory of the pod.
 _SCRATCH = "64Mi"
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -239,7 +241,7 @@ def _template(desired: Desired) -> Object:
     if volumes:
         spec["volumes"] = volumes
     if desired["kind"] != "service":
-        spec["restartPolicy"] = "Never" if desired["restart"] == "never" else "OnFailure"
+        spec["restartPolicy"] = "Never"  # a run that is to be tried again gets a pod of its own
         if desired["limits"]["time"] is not None:
             spec["activeDeadlineSeconds"] = max(1, math.ceil(desired["limits"]["time"]))
     return {"metadata": {"labels": labels(desired), "annotations": notes}, "spec": spec}
@@ -279,8 +281,12 @@ def _service(desired: Desired) -> Object:
 
 def job(desired: Desired, suffix: str = "") -> Object:
     """A run of a job or a schedule; its name ends with the revision, or with what tells a further run apart."""
-    spec = {"template": _template(desired), "completions": count(desired), "parallelism": count(desired),
-            "backoffLimit": 0 if desired["restart"] == "never" else 6}
+    again = 0 if desired["restart"] == "never" else _AGAIN
+    spec: Object = {"template": _template(desired), "completions": count(desired), "parallelism": count(desired)}
+    if count(desired) > 1:  # each for itself: one that fails ends no other
+        spec |= {"completionMode": "Indexed", "backoffLimitPerIndex": again}
+    else:
+        spec["backoffLimit"] = again
     meta = _meta(desired, f"{desired['name']}-{suffix or desired['revision'][:8]}")
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
 

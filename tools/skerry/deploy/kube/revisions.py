@@ -67,10 +67,14 @@ class History:
                 return number
         return None
 
-    def recent(self, image: str) -> set[str]:
-        """Hosts that were brought an image just now, which their nodes may not tell yet."""
-        fresh = self.brought.get("image") == image and time.time() - self.brought.get("at", 0) < _LAG
-        return set(self.brought["hosts"]) if fresh else set()
+    def given(self, image: str) -> set[str]:
+        """Hosts that were brought an image when it was brought last."""
+        return set(self.brought["hosts"]) if self.brought.get("image") == image else set()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether that was just now, so that nodes may not tell it yet."""
+        return bool(time.time() - self.brought.get("at", 0) < _LAG)
 
     def note_brought(self, image: str, hosts: set[str]) -> None:
         """Remember what was brought; written with the next `write`."""

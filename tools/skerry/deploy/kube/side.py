@@ -224,8 +224,10 @@ class Side:
         known = {host: images.told(items[one.name]) for host, one in wanted.items()}
         image = desired["pods"]["image"]
         history = self._histories.get(desired["name"])
-        recent = history.recent(image) if history else set()
-        return [host for host in images.lacking(image, wanted, known) if host not in recent]
+        given = history.given(image) if history else set()
+        # What a lost node said last may be older than what it was given.
+        sure = {host for host in given & set(wanted) if (history and history.fresh) or wanted[host].name in self.lost}
+        return [host for host in images.lacking(image, wanted, known) if host not in sure]
 
     def _brought(self, history: History, desired: Desired) -> images.Brought:
         """Give the module to hosts that lack it."""
@@ -237,7 +239,7 @@ class Side:
         path = self._blobs.get(desired["module"]["digest"])
         found = images.give(image, render.file_name(desired), path, targets, _BRINGING)
         self.sent += found.sent
-        history.note_brought(image, found.there | history.recent(image))
+        history.note_brought(image, found.there | history.given(image))
         return found
 
     # -- by name -------------------------------------------------------------------------------------------------------
