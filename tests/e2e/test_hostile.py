@@ -213,7 +213,7 @@ def as_meant(attack: Attack, row: Mapping[str, Any]) -> bool:
                for one in attack.ends)
 
 
-@pytest.mark.parametrize("site", ["process", "container", "pod"], indirect=True)
+@pytest.mark.parametrize("site", ["process", "container", pytest.param("pod", marks=pytest.mark.full)], indirect=True)
 def test_every_attack_at_once_ends_at_its_limit_and_the_neighbour_goes_on(site: Site) -> None:
     attacks = IN_PODS if site.rung == "pod" else tuple(ATTACKS)
     site.lay_out()
@@ -237,6 +237,7 @@ def test_every_attack_at_once_ends_at_its_limit_and_the_neighbour_goes_on(site: 
     assert site.inside("ls /var/lib/skerry/workloads; pgrep -fa 'wasm(time|edge) '; true").strip() == ""
 
 
+@pytest.mark.full
 @RUNGS
 def test_a_full_directory_is_no_start(site: Site) -> None:
     """What a run left counts for the next one: no restart or schedule fills a disk step by step."""
@@ -252,6 +253,7 @@ def test_a_full_directory_is_no_start(site: Site) -> None:
     assert site.inside(f"du -s -B1 {PLACE}/fills") == size
 
 
+@pytest.mark.full
 @RUNGS
 def test_a_link_in_the_place_of_a_directory_is_not_followed(site: Site) -> None:
     """A module may replace a directory below one that it fills; at its next start it would be given what it chose."""
@@ -271,6 +273,7 @@ def test_a_link_in_the_place_of_a_directory_is_not_followed(site: Site) -> None:
     assert site.inside("stat -c %u:%g /etc").strip() == "0:0"
 
 
+@pytest.mark.full
 @RUNGS
 def test_services_that_mean_harm(site: Site) -> None:
     """One that never becomes ready, one that is ended while it starts, one that turns when it was taken for good."""
@@ -319,7 +322,8 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("what", ["fills", "opens", "writes", "escapes"])
+@pytest.mark.parametrize("what", ["fills", "escapes", *(pytest.param(name, marks=pytest.mark.full)
+                                                       for name in ("opens", "writes"))])
 def test_runs_meet_their_limits_on_every_rung(inventory: Path, folder: Path, able: dict[str, Any], what: str) -> None:
     host, variables = next(iter((able["container"] or able["process"]).items()))
     site = Site(inventory, folder, "run", host, variables)
