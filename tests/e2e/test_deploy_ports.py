@@ -169,6 +169,21 @@ def test_a_flood_of_connections_ends_nothing(run: Run, inventory: Path, hosts: d
     assert all(row["restarts"] == 0 for row in rows(inventory, "web"))
 
 
+def test_what_writes_to_a_directory_never_runs_twice(run: Run, hosts: dict[str, Any]) -> None:
+    data = {"host": "/var/lib/e2e-web", "guest": "/data", "read_only": False}
+    run({**WEB, "directories": [data]})
+    order = "journalctl -o cat -u 'skerry-web.*@*' | grep -o '^Started\\|^Stopped' | tail -2"
+    with Load(places(hosts), pause=0.02) as load:
+        assert actions(run({**WEB, "directories": [data], "module": "two.wasm"})) == {"changed"}
+        assert {inside(host, values, order) for host, values in hosts.items()} == {"Stopped\nStarted\n"}
+        bad = {**WEB, "directories": [data], "module": "bad.wasm", "readiness": {**READY, "timeout": 1}}
+        assert actions(run(bad, code=1)) <= {"failed", "held"}
+    assert load.asked.failed == 0, load.asked.faults[:5]
+    assert [get(place) for place in places(hosts)] == ["two"] * len(hosts)
+    for host, values in hosts.items():
+        inside(host, values, "rm -r /var/lib/e2e-web")
+
+
 @pytest.mark.full
 def test_another_list_of_ports(run: Run, hosts: dict[str, Any]) -> None:
     run(WEB)

@@ -226,6 +226,23 @@ def test_who_comes_early_waits(relay: Running, behind: Behind) -> None:
     assert said == ["at last"]
 
 
+def test_requests_wait_while_no_instance_is_in_force(relay: Running, behind: Behind) -> None:
+    relay.ask(op="switch", slot="1", to=behind.instance("one"))
+    link = http.client.HTTPConnection("127.0.0.1", relay.http, timeout=10)
+    link.request("GET", "/")
+    link.getresponse().read()
+    assert relay.ask(op="switch", slot="", to=[])["connections"] == {"": 1}
+    said: list[str] = []
+    fresh = threading.Thread(target=lambda: said.append(relay.get()))
+    fresh.start()
+    link.request("GET", "/")
+    time.sleep(0.3)
+    relay.ask(op="switch", slot="2", to=behind.instance("two"))
+    assert link.getresponse().read() == b"two"
+    fresh.join(10)
+    assert said == ["two"]
+
+
 def test_those_who_are_too_many_wait(relay: Running, behind: Behind) -> None:
     relay.ask(op="switch", slot="1", to=behind.instance("one"), most=2)
     first, second, third = (socket.create_connection(("127.0.0.1", relay.tcp), 5) for _ in range(3))

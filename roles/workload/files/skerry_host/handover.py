@@ -22,6 +22,8 @@ _CLONE_NEWNET = 0x40000000
 #: Connections that a relay has room for, and descriptors that a runtime needs beside its connections: wasmtime's server
 #: ends when it has none left.
 _MOST, _SPARE = 2000, 32
+#: Seconds that connections have to end at most while others wait.
+_HELD = 5.0
 
 
 # -- the relay -------------------------------------------------------------------------------------------------------
@@ -167,6 +169,13 @@ def switch(desired: Desired) -> None:
     except HostError:
         places.write(ports.target(relay), before)
         raise
+
+
+def hold(desired: Desired) -> None:
+    """Have connections wait for the next instance, and those that are under way end."""
+    with contextlib.suppress(HostError):  # a relay that does not answer has none
+        ask(ports.relay(desired), {"op": "switch", "slot": "", "to": [], "most": 0})
+    drain([ports.relay(desired)], "", min(desired["drain"], _HELD))
 
 
 def point(desired: Desired) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -128,7 +129,7 @@ def start(desired: Desired, again: bool) -> None:
     if ports.of(desired):
         handover.prepare(desired)
         desired = handover.another(desired)
-    unit = units.service(desired)
+    unit, before = units.service(desired), _ended_first(desired)
     systemd.call("reset-failed", unit, check=False)
     systemd.call("restart" if again else "start", unit, check=False)  # its own end says more
     try:
@@ -136,9 +137,34 @@ def start(desired: Desired, again: bool) -> None:
         if ports.of(desired):
             handover.switch(desired)
     except HostError:
-        if ports.of(desired):
+        if ports.of(desired) or before is not None:
             systemd.call("stop", unit, check=False)
+        if before is not None:
+            _again(before)
         raise
+
+
+def _ended_first(desired: Desired) -> Desired | None:
+    """What is in force, ended where two at once would write to directories of the host; connections to its ports wait
+    for the next one. None where both may run beside each other."""
+    old = records.current(desired["name"])
+    if old is None or old["kind"] != "service" or units.service(old) == units.service(desired):
+        return None
+    if not (units.writable(old) and units.writable(desired)):
+        return None
+    if ports.of(old):
+        handover.hold(old)
+    systemd.call("stop", units.service(old), check=False)
+    return old
+
+
+def _again(old: Desired) -> None:
+    """Start what was ended for one that did not come up."""
+    systemd.call("start", units.service(old), check=False)
+    with contextlib.suppress(HostError):  # what is told is why the new one failed
+        wait_ready(old)
+        if ports.of(old):
+            handover.switch(old)
 
 
 def retire(desired: Desired, former: Iterable[str]) -> None:

@@ -50,8 +50,11 @@ class Session:
     # -- the other end ---------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Connect to the instance in force."""
+        """Connect to the instance in force, once there is one."""
         self.since = self.since or time.monotonic()
+        if not self.relay.slot:
+            self.again()
+            return
         self.slot, self.due, self.connecting = self.relay.slot, 0.0, True
         self.upstream_ended = self.told_upstream = False
         address = self.relay.targets[self.port]
@@ -65,7 +68,7 @@ class Session:
             self.watch()
 
     def again(self) -> None:
-        """The instance did not take it: wait a moment, or give up."""
+        """No instance took it: wait a moment, or give up."""
         self.leave()
         if time.monotonic() - self.since > _PATIENCE:
             self.end(abort=True)

@@ -71,20 +71,21 @@ def _environment(desired: Desired) -> list[str]:
     return lines
 
 
-def _writable(desired: Desired) -> list[str]:
+def writable(desired: Desired) -> list[str]:
+    """Directories of the host that it may write to."""
     return [entry["host"] for entry in desired["directories"] if not entry["read_only"]]
 
 
 def counted(desired: Desired) -> bool:
     """Whether a process of ours stays beside it (`counting`): not with a service that can fill no directory."""
-    return desired["kind"] != "service" or bool(_writable(desired))
+    return desired["kind"] != "service" or bool(writable(desired))
 
 
 def watched(desired: Desired) -> dict[str, Any]:
     """The limits that `counting` ends it at. A service's output is journald's to bound."""
     limits = desired["limits"]
     return {"output": None if desired["kind"] == "service" else limits["output"], "open_files": limits["open_files"],
-            "disk": limits.get("disk"), "file_size": limits["file_size"], "directories": _writable(desired)}
+            "disk": limits.get("disk"), "file_size": limits["file_size"], "directories": writable(desired)}
 
 
 def _limits(desired: Desired) -> list[str]:
@@ -135,7 +136,7 @@ def process_lines(desired: Desired) -> list[str]:
     if desired["stdin"] is not None:
         lines.append(f"StandardInput=file:{store.path(desired['stdin'])}")
     # The sign lets a start go on without one: `verify` makes it, in the mount namespace that this line shapes.
-    return [*lines, *(f"ReadWritePaths={quoted('-' + path)}" for path in _writable(desired)), *SANDBOX.splitlines()]
+    return [*lines, *(f"ReadWritePaths={quoted('-' + path)}" for path in writable(desired)), *SANDBOX.splitlines()]
 
 
 def service_text(desired: Desired) -> str:
