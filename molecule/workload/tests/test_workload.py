@@ -51,19 +51,23 @@ def test_nobody_else_may_read_its_state(host):
 @pytest.fixture
 def make(host):
     """Makes desired workloads whose module is in the host's store; those that were made are taken away afterwards."""
-    runtime = json.loads(host.file("/etc/ansible/facts.d/skerry.fact").content_string)["wasm_runtime"]["runtimes"]
-    entry = runtime.get("wasmtime") or {}
-    if not entry.get("proved"):
-        pytest.skip(f"wasmtime is not on this host: {entry.get('error', 'the role wasm_runtime did not install it')}")
     made = []
 
-    def desired(name, kind, module, form="core", **more):
+    def wasmtime():
+        runtimes = json.loads(host.file("/etc/ansible/facts.d/skerry.fact").content_string)["wasm_runtime"]["runtimes"]
+        entry = runtimes.get("wasmtime") or {}
+        if not entry.get("proved"):
+            why = entry.get("error", "the role wasm_runtime did not install it")
+            pytest.skip(f"wasmtime is not on this host: {why}")
+        return {"name": "wasmtime", "version": entry["version"], "command": entry["command"]}
+
+    def desired(name, kind, module, form="core", runtime=None, **more):
         digest = hashlib.sha256(module).hexdigest()
         text, place = base64.b64encode(module).decode(), f"/var/lib/skerry/store/{digest}"
         host.check_output(f"mkdir -p /var/lib/skerry/store && echo {text} | base64 -d > {place} && chmod 444 {place}")
         found = {
             "format": 1, "name": name, "owner": "molecule", "kind": kind, "rung": "process",
-            "runtime": {"name": "wasmtime", "version": entry["version"], "command": entry["command"]},
+            "runtime": runtime or wasmtime(),
             "module": {"digest": digest, "size": len(module), "name": "module", "form": form},
             "args": [], "env": {}, "secrets": [], "stdin": None, "directories": [], "files": [], "network": False,
             "limits": Limits().model_dump(), "restart": "never", "readiness": None, "schedule": None, **more,
@@ -93,6 +97,27 @@ def test_a_job_runs_and_its_end_is_known(host, job, support):
     said = [one["line"] for one in talk(host, {"op": "logs", "name": "molecule-job"}) if "line" in one]
     assert OUTPUT.strip() in said
     support.ran(host, "workload", "ran a job as a systemd unit")
+
+
+def test_a_job_runs_in_a_container(host, make, support):
+    facts = json.loads(host.file("/etc/ansible/facts.d/skerry.fact").content_string)
+    docker, crun = facts.get("docker") or {}, facts["wasm_runtime"]["runtimes"].get("crun") or {}
+    if not docker.get("wasm_runtime"):
+        pytest.skip(f"Docker of this host runs no WebAssembly: {crun.get('error') or 'it is not there'}")
+    runtime = {"name": crun["engine"], "version": crun["engine_version"], "command": docker["wasm_runtime"],
+               "annotations": docker["wasm_annotation"], "exit_codes": crun["exit_code_kept"]}
+    job = make("molecule-box", "job", SPEAKING_MODULE, rung="container", runtime=runtime)
+    apply = {"op": "apply", "workloads": [job], "secrets": {}, **SUBMITTED, "names": ["molecule-box"]}
+    results = [one["result"]["action"] for one in talk(host, apply, apply) if "result" in one]
+    assert results == ["created", "unchanged"]
+    runs = "/var/lib/skerry/workloads/molecule-box/runs"
+    host.check_output(f"for i in $(seq 100); do test -e {runs} && break; sleep 0.2; done; test -e {runs}")
+    [last] = map(json.loads, host.check_output(f"cat {runs}").splitlines())
+    assert (last["exit_code"], last.get("code_lost")) == ((EXIT_CODE, None) if crun["exit_code_kept"] else (None, True))
+    said = [one["line"] for one in talk(host, {"op": "logs", "name": "molecule-box"}) if "line" in one]
+    assert OUTPUT.strip() in said
+    assert not host.check_output("docker ps -aq --filter label=dev.skerry.workload=molecule-box")
+    support.ran(host, "workload", "ran a job as a Docker container")
 
 
 def test_nothing_is_left(host, job):
