@@ -32,6 +32,17 @@ def test_cause_and_remedy_are_read_from_a_call(source: str, tmp_path: Path) -> N
     assert (use.path, use.line) == ("tools/skerry/part.py", 1)
 
 
+def test_texts_kept_under_a_name_are_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "tools" / "skerry"
+    folder.mkdir(parents=True)
+    (folder / "part.py").write_text(
+        'def check(path, host):\n    cause = f"cannot read {path}"\n    where = f"host {host}"\n'
+        '    raise SkerryError("X_001", cause, "look at " + path, where)\n'
+    )
+    (use,) = scan(tmp_path)
+    assert (use.cause, use.remedy) == ("cannot read {path}", "look at {path}")
+
+
 def test_a_helper_that_adds_the_code_is_followed(tmp_path: Path) -> None:
     folder = tmp_path / "tools" / "skerry"
     folder.mkdir(parents=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,8 @@ def template(node: ast.expr | None) -> str:
         case ast.BinOp(left=left, op=ast.Mod(), right=right):
             text = _filled(left, r"%[sdr]", right.elts if isinstance(right, ast.Tuple) else [right])
         case ast.BinOp(left=left, right=right):
-            text = template(left) + template(right)
+            first, second = template(left), template(right)
+            text = (first or _named(left)) + (second or _named(right)) if first or second else ""
         case ast.Call(func=ast.Attribute(attr="format", value=value), args=given):
             text = _filled(value, r"\{[^}]*\}", given)
         case ast.IfExp(body=body, orelse=orelse):
@@ -79,17 +80,26 @@ def _called(node: ast.Call) -> str:
     return node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
 
 
-def _arguments(node: ast.Call, first: int) -> tuple[str, str]:
-    """Cause and remedy of a call whose argument number ``first`` is the cause.
+def _arguments(node: ast.Call, first: int, known: Mapping[str, str]) -> tuple[str, str]:
+    """Cause and remedy of a call whose argument number ``first`` is the cause; ``known``: what local names say.
 
     Severities and exit codes between them are passed over, and so is a pattern before them.
     """
     named = {keyword.arg: template(keyword.value) for keyword in node.keywords}
-    texts = [template(argument) for argument in node.args[first:] if not _is_constant(argument)]
-    if len(texts) > 2 and all(texts[:3]):
-        texts = texts[1:]
-    texts += ["", ""]
+    given = [argument for argument in node.args[first:] if not _is_constant(argument)]
+    if len(given) > 2 and all(map(template, given[:3])):
+        given = given[1:]
+    texts = [template(one) or known.get(getattr(one, "id", ""), "") for one in given[:2]] + ["", ""]
     return texts[0] or named.get("cause", ""), texts[1] or named.get("remedy", "")
+
+
+def _said_before(function: ast.AST) -> dict[str, str]:
+    """Texts that a function keeps under a name of its own before it raises."""
+    found: dict[str, list[str]] = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and (text := template(node.value)):
+            found.setdefault(node.targets[0].id, []).append(text)
+    return {name: " / ".join(texts) for name, texts in found.items()}
 
 
 def _is_constant(node: ast.expr) -> bool:
@@ -106,9 +116,12 @@ def _clean(text: str) -> str:
 def _in_calls(tree: ast.AST, path: str) -> Iterator[Use]:
     """Codes given to calls: ``Error("X_001", cause, remedy)``, and calls of helpers that add the code."""
     helpers: dict[str, tuple[str, int]] = {}
+    known: dict[ast.Call, Mapping[str, str]] = {}
     for function in ast.walk(tree):
         if not isinstance(function, ast.FunctionDef):
             continue
+        said = _said_before(function)
+        known.update({node: said for node in ast.walk(function) if isinstance(node, ast.Call)})
         names = [argument.arg for argument in function.args.args]
         for node in ast.walk(function):
             if isinstance(node, ast.Call) and (found := _code_argument(node)):
@@ -120,11 +133,11 @@ def _in_calls(tree: ast.AST, path: str) -> Iterator[Use]:
         if not isinstance(node, ast.Call):
             continue
         if found := _code_argument(node):
-            cause_text, remedy = _arguments(node, found[1] + 1)
+            cause_text, remedy = _arguments(node, found[1] + 1, known.get(node, {}))
             yield Use(found[0], _clean(cause_text), _clean(remedy), path, node.lineno)
         elif _called(node) in helpers:
             code, first = helpers[_called(node)]
-            cause_text, remedy = _arguments(node, first)
+            cause_text, remedy = _arguments(node, first, known.get(node, {}))
             yield Use(code, _clean(cause_text), _clean(remedy), path, node.lineno)
 
 

@@ -186,6 +186,17 @@ def newcomers(users):
     return [user for user in users if user not in grp.getgrnam("docker").gr_mem]
 
 
+def join(user):
+    """Put a user into the group docker; DOCKER_008 where that cannot be done."""
+    status, said = output(["usermod", "-aG", "docker", user])
+    if status != 0:
+        raise DockerError(
+            "DOCKER_008",
+            f"{user} cannot be put into the group docker: {said.strip()[-300:]}",
+            "a user of a directory (LDAP) joins the group there: leave it out of docker_users",
+        )
+
+
 def plan(state):
     """What has to be done, of start, reload, restart."""
     if state.get("ActiveState") not in ("active", "activating", "reloading"):
@@ -220,7 +231,7 @@ def started(module):
     done += [f"add {user} to group docker for" for user in added]
     if not module.check_mode:
         for user in added:
-            output(["usermod", "-aG", "docker", user])
+            join(user)
         former = noted(int(state["MainPID"])) if action == "restart" else None
         apply(state, done, action)
         try:
@@ -270,7 +281,7 @@ def stopped(module):
     state = unit()
     active = state.get("ActiveState") in ("active", "activating", "reloading")
     if active and not module.check_mode:
-        output(["systemctl", "disable", "docker.socket"])
+        output(["systemctl", "disable", "docker.socket"])  # some packages have none
         systemctl("disable", "docker.service")
         systemctl("stop", "docker.service", "docker.socket")
     return {"changed": active, "done": ["stop"] if active else [], "version": "", "runtimes": []}
