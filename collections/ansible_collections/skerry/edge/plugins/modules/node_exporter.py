@@ -287,10 +287,14 @@ class Work:
         if self.state.get("ActiveState") == "failed":  # of a unit that systemd does not hold it would be an error
             steps.append(["reset-failed", self.unit])
         for step in [*steps, ["--no-block", "restart", self.unit]]:
-            status, text = output(["systemctl", *step])
-            if status != 0:
-                cause = f"systemctl {' '.join(step)} failed: {text.strip()[-300:]}"
-                raise ExporterError("MONITOR_017", cause, f"look at `systemctl status {self.unit}` on the host")
+            self.systemctl(*step)
+
+    def systemctl(self, *step):
+        """Run systemctl; a failure is MONITOR_017."""
+        status, text = output(["systemctl", *step])
+        if status != 0:
+            cause = f"systemctl {' '.join(step)} failed: {text.strip()[-300:]}"
+            raise ExporterError("MONITOR_017", cause, f"look at `systemctl status {self.unit}` on the host")
 
     def prove(self):
         """Ask the exporter as Prometheus will, until it answers or the time is over."""
@@ -348,13 +352,13 @@ class Work:
         if self.unit and self.state.get("ActiveState") in ("active", "activating"):
             self.changed = True
             if not self.check:
-                output(["systemctl", "disable", "--now", self.unit])
+                self.systemctl("disable", "--now", self.unit)
         for unit in on_host.UNITS:
             self.drop(DROP_IN.format(unit))
         self.drop(METRICS)
         self.drop(FOLDER)
         if self.changed and not self.check:
-            output(["systemctl", "daemon-reload"])
+            self.systemctl("daemon-reload")
         return {"changed": self.changed, "version": "", "certificate": "", "diff": self.diff}
 
 
