@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from skerry.errors import SkerryError
 from skerry.sandbox.links import PRESETS, QUEUE_SECONDS, Link, parse, same
-from skerry.sandbox.measure import parse_ping, rate_of
+from skerry.sandbox.measure import parse_ping
+from skerry.sandbox.measure_host import rate
 from skerry.sandbox.relay import Lane
 
 
@@ -125,5 +126,5 @@ def test_ping_is_read_with_and_without_answers() -> None:
 def test_a_rate_leaves_the_first_burst_out() -> None:
     burst = [(0.0, 1_000_000)]
     steady = [(0.2 + 0.01 * index, 12_500) for index in range(1, 101)]
-    assert rate_of(burst + steady) == pytest.approx(10.0, rel=0.01)
-    assert rate_of(burst) == 0.0
+    assert rate(burst + steady) == pytest.approx(10.0, rel=0.01)
+    assert rate(burst) == 0.0

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry.sandbox.links import Link
+from skerry.sandbox.measure_host import rate
 
 PINGS = 200
 STREAM_SECONDS = 1.2
@@ -72,16 +73,8 @@ def _receive_datagrams(port: socket.socket) -> tuple[float, tuple[str, int]]:
     while True:
         data, sender = port.recvfrom(2048)
         if data.startswith(b"stop"):
-            return rate_of(times), sender
+            return rate(times), sender
         times.append((time.monotonic(), len(data) + 28))  # the IP and UDP headers use the link, too
-
-
-def rate_of(arrivals: Sequence[tuple[float, int]]) -> float:
-    """Mbit/s between the arrivals (time, bytes) after the first 0.2 s."""
-    steady = [item for item in arrivals if item[0] - arrivals[0][0] > 0.2]
-    if len(steady) < 2:
-        return 0.0
-    return sum(size for _, size in steady[1:]) * 8 / 1e6 / (steady[-1][0] - steady[0][0])
 
 
 def send_datagrams(port: socket.socket, to: tuple[str, int], mbit: float, heard: Callable[[], bool]) -> None:
