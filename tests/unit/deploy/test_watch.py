@@ -119,8 +119,15 @@ def test_directories_are_made_and_handed_over(note: Path) -> None:
     assert (there / "new" / "er").stat().st_uid == 65123
     assert (there / "new").stat().st_mode & 0o777 == 0o755, "its user comes through"
     assert there.stat().st_uid == 0, "what was there belongs to whom it belonged"
+    held = there / "new" / "er" / "folder"
+    held.mkdir()
+    for name in ("left", "linked"):
+        (held / name).touch()
+    for one in (held, held / "left"):
+        os.chown(one, 65123, 65123)
     directories.own(desired(note / "link" / "new" / "er", there), lambda: 65124)
-    assert (there / "new" / "er").stat().st_uid == 65124
+    assert {one.stat().st_uid for one in (held.parent, held, held / "left")} == {65124}, "with what it had written"
+    assert (held / "linked").stat().st_uid == 0, "but for what is somebody else's"
 
 
 @needs_root

@@ -59,6 +59,15 @@ def opened(path: str) -> int:
             os.close(fd)
 
 
+def _hand_over(top: int, former: int, uid: int) -> None:
+    """Give what a former user left to the one that comes after it, as another rung has another user. A second name that
+    a module made of somebody else's file is not its to give."""
+    for _, folders, files, at in os.fwalk(dir_fd=top):
+        for name in (*folders, *files):
+            if os.stat(name, dir_fd=at, follow_symlinks=False).st_uid == former:
+                os.chown(name, uid, uid, dir_fd=at, follow_symlinks=False)
+
+
 def own(desired: Desired, user: Callable[[], int | None]) -> None:
     """Make the directories that a workload may use. Writable ones that were made here are handed to its user."""
     note = places.folder(desired["name"]) / "directories"
@@ -71,7 +80,10 @@ def own(desired: Desired, user: Callable[[], int | None]) -> None:
         fd = opened(host)
         try:
             uid = user() if host in made and not entry["read_only"] else None
-            if uid is not None and os.fstat(fd).st_uid != uid:
+            former = os.fstat(fd).st_uid
+            if uid is not None and former != uid:
                 os.fchown(fd, uid, uid)
+                if former:  # what root put there stays root's
+                    _hand_over(fd, former, uid)
         finally:
             os.close(fd)
