@@ -25,11 +25,12 @@ SERVICE = r"""
 #include <stdlib.h>
 #include <unistd.h>
 int main(int argc, char **argv) {
-  char line[64] = "no file";
-  FILE *file = fopen("/etc/app/config", "r");
+  char line[64] = "no file", secret[64] = "none", *token = getenv("TOKEN");
+  FILE *file = fopen("/etc/app/config", "r"), *mounted = fopen("/run/secrets/token", "r");
   setvbuf(stdout, NULL, _IOLBF, 0);
   if (file && fgets(line, sizeof line, file)) line[5] = 0;
-  printf("%s token=%s config=%s\n", argv[0], getenv("TOKEN") ? getenv("TOKEN") : "none", line);
+  if (mounted && fgets(secret, sizeof secret, mounted)) token = secret;
+  printf("%s token=%s config=%s\n", argv[0], token ? token : secret, line);
   if (argc > 1) return atoi(argv[1]);
   for (int at = 0;; at++) { printf("tick %d\n", at); usleep(100000); }
 }
@@ -37,6 +38,9 @@ int main(int argc, char **argv) {
 TICKER = {"name": "ticker", "kind": "service", "module": "ticker.wasm", "readiness": {"line": "tick 2", "timeout": 30},
           "secrets": {"TOKEN": {"env": "SKERRY_TEST_TOKEN"}}, "limits": {"memory": "64Mi", "cpu": 0.5},
           "files": [{"source": "config", "guest": "/etc/app/config"}]}
+
+#: On a host: some runtime's command was proved there. Debian 13 has one of its own, wasmtime's comes with a mirror.
+HAS_RUNTIME = "grep -Eq 'bin/(wasmtime|wasmedge)\"' /etc/ansible/facts.d/skerry.fact"
 
 Run = Callable[..., list[dict[str, Any]]]
 

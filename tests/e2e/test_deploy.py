@@ -10,9 +10,27 @@ from typing import Any
 import pytest
 import wasm_modules
 import yaml
-from deploying import SERVICE, TICKER, TOKEN, Run, actions, build, converged, hosts_with, inside, objects, rows, skerry
+from deploying import (
+    HAS_RUNTIME,
+    SERVICE,
+    TOKEN,
+    Run,
+    actions,
+    build,
+    converged,
+    hosts_with,
+    inside,
+    objects,
+    rows,
+    skerry,
+)
+from deploying import (
+    TICKER as EXPOSED,
+)
 
 pytestmark = pytest.mark.hosts
+
+TICKER = {**EXPOSED, "secrets": {"TOKEN": {"env": "SKERRY_TEST_TOKEN", "mount": "/run/secrets/token"}}}
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +40,10 @@ def inventory(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="module")
 def hosts(inventory: Path) -> dict[str, dict[str, Any]]:
-    """Hosts that have wasmtime and the host's side, with their variables."""
-    found = hosts_with(inventory, "grep -q 'bin/wasmtime' /etc/ansible/facts.d/skerry.fact")
+    """Hosts that have a runtime and the host's side, with their variables."""
+    found = hosts_with(inventory, HAS_RUNTIME)
     if not found:
-        pytest.skip("no host has wasmtime's command: it is in no mirror here")
+        pytest.skip("no host has a runtime's command")
     return found
 
 
@@ -84,6 +102,19 @@ def test_what_does_not_come_up_leaves_the_former_one(run: Run, inventory: Path, 
         assert inside(host, values, "ls /etc/systemd/system | grep -c '^skerry-ticker'").strip() == "1"
 
 
+def test_a_secret_in_the_environment_is_nobody_elses(run: Run, inventory: Path, hosts: dict[str, Any]) -> None:
+    able = [host for host, values in hosts.items() if inside(host, values, "command -v wasmtime").strip()]
+    if not able:  # WasmEdge takes variables on its command line only
+        planned = run({**EXPOSED, "rung": "process"}, code=1)
+        assert not planned
+        pytest.skip("no host has wasmtime: that WasmEdge is not given the secret was seen")
+    run({**EXPOSED, "placement": {"hosts": able}})
+    lines = objects(skerry("logs", "ticker", "-i", inventory, "--json", "-n", "1000"))
+    assert {one["host"] for one in lines if f"token={TOKEN} " in one["line"]} == set(able)
+    for host in able:
+        assert "hush" not in inside(host, hosts[host], "systemctl cat 'skerry-ticker*'; ps axww")
+
+
 def test_rollback_goes_to_a_kept_revision(run: Run, inventory: Path) -> None:
     run(TICKER)
     first = {row["revision"] for row in rows(inventory, "ticker")}
@@ -133,7 +164,7 @@ def test_a_job_runs_once_more_and_a_schedule_waits(run: Run, inventory: Path, ho
 
 def test_an_unreachable_host_is_unknown_and_caught_up(run: Run, inventory: Path, hosts: dict[str, Any]) -> None:
     if len(hosts) < 2:
-        pytest.skip("it takes two hosts with wasmtime")
+        pytest.skip("it takes two hosts with a runtime")
     run(TICKER)
     name, values = next(iter(hosts.items()))
     inside(name, values, "iptables -I INPUT -p tcp --dport 22 -j REJECT")
@@ -149,7 +180,7 @@ def test_an_unreachable_host_is_unknown_and_caught_up(run: Run, inventory: Path,
 
 def test_a_replica_moves_and_nobody_elses_workload_goes(run: Run, inventory: Path, hosts: dict[str, Any]) -> None:
     if len(hosts) < 2:
-        pytest.skip("it takes two hosts with wasmtime")
+        pytest.skip("it takes two hosts with a runtime")
     first, second = list(hosts)[:2]
     run({**TICKER, "placement": {"hosts": [first]}})
     other = run({**TICKER, "placement": {"hosts": [second]}}, options=("--owner", "other"))

@@ -128,23 +128,31 @@ def _proved(view: HostView, name: str) -> dict[str, Any] | None:
     return entry if entry and entry.get("proved") else None
 
 
-def _process(form: Form, listens: bool, view: HostView) -> tuple[dict[str, Any] | None, str]:
+def _process(form: Form, workload: Workload, view: HostView) -> tuple[dict[str, Any] | None, str]:
     """The runtime whose command runs a module, or why there is none. Core modules listen through WasmEdge's sockets
-    alone: wasmtime's command has none for them."""
+    alone: wasmtime's command has none for them. WasmEdge takes variables on its command line only."""
+    listens = bool(workload.ports)
+    exposed = sorted(name for name, secret in workload.secrets.items() if secret.mount is None)
     names = ("wasmtime",) if form != "core" else ("wasmedge",) if listens else ("wasmtime", "wasmedge")
     for name in names:
         entry = _proved(view, name)
-        if entry is not None and entry.get("command"):
-            if form == "http" and not entry.get("serves", True):
-                return None, "its wasmtime was built without the server for wasi:http (wasmtime serve)"
-            return {"name": name, "version": str(entry["version"]), "command": entry["command"]}, ""
-    if form == "http":
-        return None, "it has no server for wasi:http: wasmtime was not proved there (role wasm_runtime)"
-    if form == "component":
-        return None, "it has no runtime for components: wasmtime was not proved there (role wasm_runtime)"
-    if listens:
-        return None, "core modules listen through WasmEdge, which was not proved there; components through wasmtime"
-    return None, "no runtime's command was proved there (role wasm_runtime)"
+        if entry is None or not entry.get("command"):
+            continue
+        if name == "wasmedge" and exposed:
+            return None, f"everybody would see the secret {exposed[0]} on WasmEdge's command line: mount it"
+        if form == "http" and not entry.get("serves", True):
+            return None, "its wasmtime was built without the server for wasi:http (wasmtime serve)"
+        return {"name": name, "version": str(entry["version"]), "command": entry["command"]}, ""
+    return None, _LACKS["listens" if form == "core" and listens else form]
+
+
+#: Why a host has no command for a form of module.
+_LACKS = {
+    "http": "it has no server for wasi:http: wasmtime was not proved there (role wasm_runtime)",
+    "component": "it has no runtime for components: wasmtime was not proved there (role wasm_runtime)",
+    "listens": "core modules listen through WasmEdge, which was not proved there; components through wasmtime",
+    "core": "no runtime's command was proved there (role wasm_runtime)",
+}
 
 
 def _container(form: Form, view: HostView) -> tuple[dict[str, Any] | None, str]:
@@ -174,7 +182,7 @@ def able(workload: Workload, form: Form, host: str, view: HostView) -> Assignmen
     arch = ARCHITECTURES.get(view.arch, view.arch)
     if workload.placement.arch not in (None, arch):
         return Passed(host, f"its architecture is {arch}, not {workload.placement.arch}")
-    ways = {"process": lambda: _process(form, bool(workload.ports), view), "container": lambda: _container(form, view)}
+    ways = {"process": lambda: _process(form, workload, view), "container": lambda: _container(form, view)}
     if form == "image":
         del ways["process"]
     reasons: list[str] = []
