@@ -7,13 +7,14 @@ import os
 import sys
 from typing import Any
 
-from . import records
 from .faults import HostError
 
 # What stays in memory beside a workload loads no more than it needs: each word imports its own part.
 
 
 def _revision(name: str, revision: str, slot: str = "") -> dict[str, Any]:
+    from . import records
+
     number = records.find(name, revision)
     desired = records.read(name, number) if number is not None else None
     if desired is None:
@@ -45,6 +46,10 @@ def main(words: list[str]) -> int:
             from . import containers
 
             containers.run(_revision(*words[1:]))
+        elif words[:1] == ["beside"]:
+            from . import supervise
+
+            supervise.main(int(words[1]))
         elif words[:1] == ["point"]:
             from . import handover
 
@@ -62,8 +67,8 @@ def main(words: list[str]) -> int:
 
             counting.run(words[2:], json.loads(words[1]))
         else:
-            sys.stderr.write("the controller and units call it: serve, verify, ended, exec, container, point, relay, "
-                             "clear\n")
+            sys.stderr.write("the controller and units call it: serve, verify, ended, exec, container, beside, point, "
+                             "relay, clear\n")
             return 2
     except HostError as error:
         sys.stderr.write(f"{error.code} {error.cause}\n  remedy: {error.remedy}\n")

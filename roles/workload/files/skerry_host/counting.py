@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    import subprocess
 
 #: How the watcher ends itself when it ended a run: limit -> signal. Nothing else ends it so (`_as_it_did`).
 SIGNALS = {"output": signal.SIGUSR2, "memory": signal.SIGUSR1, "disk": signal.SIGPROF, "open_files": signal.SIGVTALRM,
@@ -153,6 +155,8 @@ def run(argv: list[str], limits: dict[str, Any]) -> NoReturn:
 
     Without a limit of its output it keeps this process's descriptors: nothing is passed on.
     """
+    import subprocess  # what watches a container does without it
+
     watch = Watch(limits)
     if limit := watch.before():
         end(limit, watch.said)

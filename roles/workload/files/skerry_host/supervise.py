@@ -27,11 +27,13 @@ _KILLED = 128 + signal.SIGKILL
 class Run:
     """One container from its creation to its end."""
 
-    def __init__(self, name: str, body: dict[str, Any], stdin: str | None, watch: counting.Watch | None,
+    def __init__(self, name: str, body: dict[str, Any], stdin: str | None, limits: dict[str, Any] | None,
                  polite: bool) -> None:
-        """``watch``: limits that are looked after here; ``polite``: its program may clean up before it is killed."""
-        self.name, self.body, self.watch, self.polite = name, body, watch, polite
-        self.output = watch.limits["output"] if watch is not None else None
+        """``body``: what Docker is asked to create; ``limits``: those that are looked after here (`counting.Watch`);
+        ``polite``: its program may clean up before it is killed."""
+        self.name, self.body, self.polite = name, body, polite
+        self.watch = counting.Watch(limits) if limits is not None else None
+        self.output = limits["output"] if limits is not None else None
         self.limit: str | None = None
         self.pid, self.looked, self.said = 0, 0.0, ""
         self.stdin = os.open(stdin, os.O_RDONLY) if stdin is not None else None
@@ -188,6 +190,13 @@ class Run:
         events = docker_api.request("GET", f"/events?since={begun}&until={int(time.time()) + 1}&filters={wanted}",
                                     "tell what happened")  # fmt: skip
         return not events
+
+
+def main(fd: int) -> NoReturn:
+    """Run what a file describes (`Run`). Raises HostError."""
+    with os.fdopen(fd) as file:
+        spec = json.load(file)
+    Run(**spec).go()
 
 
 def notify(words: str) -> None:
