@@ -27,7 +27,7 @@ def workload(**more: Any) -> Workload:
 def submitted(form: Form = "core", **more: Any) -> Submitted:
     one = workload(**more)
     secrets = dict.fromkeys(one.secrets, b"hush")
-    return Submitted(one, "site", Module(DIGEST, "My Module", 9, form, Path("m.wasm")), {}, None, {}, secrets)
+    return Submitted(one, "site", Module(DIGEST, "My Module", 9, form, None), {}, None, {}, secrets)
 
 
 def made(**more: Any) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def seen(one: dict[str, Any], *found: dict[str, Any], lost: frozenset[str] = fro
 
 
 @pytest.mark.parametrize(("over", "reason", "told"), [
-    ({"exitCode": 0}, "", {"exit_code": 0}),
+    ({"exitCode": 0}, "", {"code_lost": True}),
     ({"exitCode": 3}, "", {"exit_code": 3}),
     ({"exitCode": 137, "reason": "OOMKilled"}, "", {"limit": "memory"}),
     ({"exitCode": 137}, "DeadlineExceeded", {"limit": "time"}),
@@ -228,7 +228,8 @@ def seen(one: dict[str, Any], *found: dict[str, Any], lost: frozenset[str] = fro
 def test_how_a_run_ended(over: dict[str, Any], reason: str, told: dict[str, Any]) -> None:
     one = made(kind="job")
     (row,) = pods.rows(seen(one, pod_of(one, reason=reason, terminated=over)), 0)
-    kept = {key: row["last"][key] for key in ("exit_code", "limit", "trap", "signal") if row["last"][key] is not None}
+    keys = ("exit_code", "limit", "trap", "signal", "code_lost")
+    kept = {key: row["last"][key] for key in keys if row["last"].get(key) is not None}
     assert kept == told
     assert (row["host"], row["number"], row["last"]["invocation"]) == ("edge-1", 3, "a-1")
 

@@ -40,6 +40,12 @@ def changes(old: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, list[A
     return found
 
 
+def _code_lost(one: Submitted, place: Assignment) -> bool:
+    """Whether its exit code may not reach us: crun's WasmEdge tells 0 whatever code a module ends with."""
+    path = one.module.path
+    return place.runtime["name"] == "crun-wasm" and (path is None or b"\x09proc_exit" in path.read_bytes())
+
+
 def desired(one: Submitted, place: Assignment) -> dict[str, Any]:
     """The desired workload of one host. Sizes in bytes, times in seconds, digests SHA-256 in hexadecimal."""
     workload, module = one.workload, one.module
@@ -71,7 +77,7 @@ def desired(one: Submitted, place: Assignment) -> dict[str, Any]:
         found["drain"] = workload.drain
     if place.pods is not None:
         image = module.name if module.form == "image" else image_of(module.name, module.digest)
-        found["pods"] = {**place.pods, "image": image}
+        found["pods"] = {**place.pods, "image": image, "code_lost": _code_lost(one, place)}
     if module.form == "image":
         found |= {"user": workload.user, "scratch": workload.scratch}
     found["revision"] = revision(found)

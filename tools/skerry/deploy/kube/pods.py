@@ -76,8 +76,8 @@ def trouble(pod: Object) -> str:
     return str(pod["status"].get("message", "")) if pod["status"].get("phase") == "Failed" else ""
 
 
-def ended(pod: Object, over: Object, revision: str) -> Row:
-    """How a run of a container ended, as hosts tell it."""
+def ended(pod: Object, over: Object, revision: str, code_lost: bool) -> Row:
+    """How a run of a container ended, as hosts tell it. ``code_lost``: 0 may stand for any exit code."""
     reason, code, said = over.get("reason", ""), int(over.get("exitCode", 0)), str(over.get("message") or "")
     why, note = pod["status"].get("reason", ""), str(pod["status"].get("message") or "")
     limit = None
@@ -93,19 +93,22 @@ def ended(pod: Object, over: Object, revision: str) -> Row:
         run["trap"] = said[-2000:]
     elif limit is None and code in _SIGNALS:
         run["signal"] = _SIGNALS[code]
+    elif limit is None and code_lost and not code:
+        run["code_lost"] = True
     elif limit is None:
         run["exit_code"] = code
     return run
 
 
-def _last(pod: Object, revision: str) -> Row | None:
+def _last(pod: Object, revision: str, code_lost: bool) -> Row | None:
     status = container(pod)
     for state in ("state", "lastState"):
         over = (status.get(state) or {}).get("terminated")
         if over:
-            return ended(pod, over, revision)
+            return ended(pod, over, revision, code_lost)
     if pod["status"].get("phase") == "Failed":  # ended before its container was: a deadline, an eviction
-        return ended(pod, {"exitCode": 137, "finishedAt": condition(pod, "Ready").get("lastTransitionTime")}, revision)
+        over = {"exitCode": 137, "finishedAt": condition(pod, "Ready").get("lastTransitionTime")}
+        return ended(pod, over, revision, code_lost)
     return None
 
 
@@ -143,7 +146,8 @@ def _of_pod(seen: Seen, history: History, pod: Object, now: float) -> Row:
     name = pod["metadata"]["name"]
     row |= {"node": node, "host": seen.hosts.get(node, node) or seen.side, "pod": name, "state": _state(pod, seen.lost),
             "restarts": int(container(pod).get("restartCount", 0)), "memory_bytes": seen.memory.get(name),
-            "last": _last(pod, row["revision"]), "why": trouble(pod)}
+            "why": trouble(pod)}
+    row["last"] = _last(pod, row["revision"], bool((history.current or {})["pods"]["code_lost"]))
     row["for_seconds"] = round(now - moment(since), 1) if since else 0.0
     return row
 
@@ -203,7 +207,8 @@ def _schedule(seen: Seen, history: History, pods: Iterable[Object], now: float) 
         row["state"] = "running"
     if over:
         row["last"] = max((one["last"] for one in over), key=lambda run: float(run["ended"]))
-        if row["state"] == "waiting" and row["last"]["exit_code"] != 0:
+        well = row["last"]["exit_code"] == 0 or row["last"].get("code_lost")
+        if row["state"] == "waiting" and not well:
             row |= {"state": "last failed", "ready": False}
     return [row]
 

@@ -49,7 +49,7 @@ def owner_label(owner: str) -> str:
 
 def content(desired: Desired) -> str:
     """What tells pods apart: a digest of everything but how many there are and whose they are."""
-    pods = {key: value for key, value in desired["pods"].items() if key != "replicas"}
+    pods = {key: value for key, value in desired["pods"].items() if key not in ("replicas", "code_lost")}
     kept = {key: value for key, value in desired.items() if key not in ("revision", "owner", "pods", "drain")}
     each = desired["pods"]["replicas"] == "each"
     return hashlib.sha256(canonical({**kept, "pods": pods, "each": each})).hexdigest()
