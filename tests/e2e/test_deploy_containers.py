@@ -103,9 +103,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(inventory: Path, every: dict[str, Any], folder: Path) -> Iterator[Run]:
-    """Deploy documents; nothing of them is left afterwards, in Docker neither."""
+    """Deploy documents; nothing of them is left at the end, in Docker neither."""
     file = folder / "boxes.yml"
 
     def deploy(*documents: dict[str, Any], code: int = 0, options: tuple[str, ...] = (),
@@ -157,7 +157,7 @@ def test_a_module_is_kept_in_a_container(run: Run, inventory: Path, hosts: dict[
     skerry("restart", "ticker", "-i", inventory)
     assert all(row["ready"] and row["memory_bytes"] for row in rows(inventory, "ticker"))
     for host, values in hosts.items():
-        assert inside(host, values, "docker ps -aq --filter label=dev.skerry.workload | wc -l").strip() == "1"
+        assert inside(host, values, f"{MINE} -a | wc -l").strip() == "1"
 
 
 def until(what: Any, seconds: float = 30) -> None:
@@ -270,13 +270,13 @@ def test_docker_pulls_from_a_registry_with_the_controllers_login(
             place = f"/etc/docker/certs.d/{registry.host}"
             text = registry.authority.read_text()
             inside(host, values, f"mkdir -p {place}; cat > {place}/ca.crt <<'E'\n{text}\nE")
-        document = {"name": "broker", "kind": "container", "image": name, "placement": on(every),
+        document = {"name": "pulled", "kind": "container", "image": name, "placement": on(every),
                     "network": True, "readiness": {"line": "listens"}}
         env = {"SKERRY_CACHE": str(tmp_path / "other"), **trusted}
         assert actions(run(document, env=env)) == {"created"}
     assert actions(run(document, env=env)) == {"unchanged"}, "the registry is away: the tag leads to what it led to"
     for host, values in every.items():
         found = inside(host, values, "docker inspect -f '{{index .RepoDigests 0}}' $(docker ps -q --no-trunc --filter "
-                       "label=dev.skerry.workload=broker | xargs docker inspect -f '{{.Image}}')")
+                       "label=dev.skerry.workload=pulled | xargs docker inspect -f '{{.Image}}')")
         assert found.strip().endswith(digest), host
         inside(host, values, f"rm -r /etc/docker/certs.d/{registry.host}")
