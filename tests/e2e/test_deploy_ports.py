@@ -152,7 +152,8 @@ def test_what_dies_comes_back_at_its_port(run: Run, inventory: Path, hosts: dict
         assert get(place) == "one", "who comes meanwhile waits"
         inside(host, values, "systemctl kill -s KILL 'skerry-web.relay.*.service'; sleep 0.3")
         assert get(place) == "one"
-        inside(host, values, "systemctl stop 'skerry-web.*@*.service'")
+        inside(host, values, "systemctl stop 'skerry-web.*@*.service'; "
+                             "systemctl kill -s STOP 'skerry-web.relay.*.service'")
     assert actions(run(WEB)) == {"repaired"}
     assert [get(place) for place in places(hosts)] == ["one"] * len(hosts)
 

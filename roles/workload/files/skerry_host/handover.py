@@ -69,6 +69,8 @@ def prepare(desired: Desired) -> None:
                             "ss -ltnp on the host shows what; end it, or choose another port") from error
     try:
         systemd.call("start", relay)
+        if connections(desired) is None:
+            systemd.call("restart", relay)
     except HostError as error:
         raise HostError("HOST_061", f"{desired['name']}: its relay does not start",
                         f"journalctl -u {relay} on the host says why") from error
