@@ -180,11 +180,10 @@ def plan(mode: Mode, only: Sequence[str] = (), keep: bool = False) -> list[Stage
     if mode is not Mode.QUICK:
         # What takes longest of the stages that run together begins first.
         build, tests = _kubernetes(mine)
-        stages = [build, *stages, tests]
         wants = (Need.BROWSER, Need.MONITORING)
-        stages.append(_pytest("integration", "tests/integration", 1200, "--timeout=300", wants=wants, together=True,
-                              environment=mine))
-        stages += _hosts(mode, keep)
+        integration = _pytest("integration", "tests/integration", 1200, "--timeout=300", wants=wants, together=True,
+                              environment=mine)
+        stages = [build, integration, *stages, tests, *_hosts(mode, keep)]
     if not only:
         return stages
     wanted = set(only) | {f"role {name}" for name in only}
