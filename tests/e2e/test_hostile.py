@@ -124,6 +124,10 @@ class Site:
         """Bytes in places that are written to."""
         return int(self.inside("du -sc -B1 /var /tmp /srv 2>/dev/null | tail -1").split()[0])
 
+    def journal(self) -> int:
+        """Bytes that the journal takes."""
+        return int(self.inside("du -sc -B1 /var/log/journal /run/log/journal 2>/dev/null | tail -1").split()[0])
+
     def stored(self) -> str:
         """The module that forks, put into the host's store behind the controller's back, which would not send it."""
         data = hostile_modules.forks()
@@ -293,6 +297,19 @@ def test_services_that_mean_harm(site: Site) -> None:
     site.check_neighbour()
 
 
+@pytest.mark.full
+@RUNGS
+def test_a_service_that_shouts_drowns_nobody(site: Site) -> None:
+    """It may print for ever: the journal takes so many lines of it, and those of its neighbour all the while."""
+    kept = site.journal()
+    site.deploy({"name": "shouts", "kind": "service", "module": "prints.wasm", "limits": {"memory": "64Mi"}}, TICKER)
+    time.sleep(15)
+    [shouts] = [row for row in rows(site.inventory, "shouts") if row["host"] == site.host]
+    assert shouts["state"] == "running"
+    site.check_neighbour()
+    assert site.journal() < kept + (64 << 20)
+
+
 def test_the_controller_sends_nothing_that_asks_for_threads(inventory: Path, folder: Path, tmp_path: Path) -> None:
     module = folder / "forks.wasm"
     module.write_bytes(hostile_modules.forks())
@@ -312,6 +329,11 @@ def ran(inventory: Path, host: str, module: Path, *options: str) -> list[dict[st
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert found, done.stderr
     return found
+
+
+def expected(able: Mapping[str, Any], host: str) -> set[str]:
+    """Rungs that a host has to have run something on."""
+    return {"embedded", *(rung for rung, hosts in able.items() if host in hosts)}
 
 
 RUNS = {
@@ -337,7 +359,7 @@ def test_runs_meet_their_limits_on_every_rung(inventory: Path, folder: Path, abl
         found = ran(inventory, host, folder / "attacker.wasm", "--dir", given, *options, "--", what)
         wrong = [{**one, "stdout": one["stdout"][-300:]} for one in found if one["limit"] != limit or one["error"]]
         assert not wrong, wrong
-        assert {"embedded", "process"} <= {one["rung"] for one in found}
+        assert expected(able, host) <= {one["rung"] for one in found}
         if what == "escapes":
             for one in found:
                 site.check_nothing_outside(one["stdout"].splitlines(), one["rung"] in ("container", "pod"))
@@ -356,4 +378,4 @@ def test_bombs_meet_the_limits_of_a_run_on_every_rung(inventory: Path, folder: P
     for one in found:
         harmless = one["mode"] == "interpreter" and one["exit_code"] == 0
         assert harmless or one["limit"] in ("memory", "timeout"), {**one, "stdout": ""}
-    assert {"embedded", "process"} <= {one["rung"] for one in found}
+    assert expected(able, host) <= {one["rung"] for one in found}

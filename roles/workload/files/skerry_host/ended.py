@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import re
 import signal
@@ -92,7 +93,9 @@ def _code_lost(desired: Desired) -> bool:
     """Whether its exit code does not reach us: some runtimes in containers tell 0 whatever code a module ends with."""
     if desired["runtime"].get("exit_codes", True):
         return False
-    return b"\x09proc_exit" in store.path(desired["module"]["digest"]).read_bytes()
+    path = store.path(desired["module"]["digest"])
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as module:
+        return module.find(b"\x09proc_exit") >= 0  # mapped: it may be larger than this unit's memory
 
 
 def record(desired: Desired, environment: dict[str, str]) -> dict[str, Any]:

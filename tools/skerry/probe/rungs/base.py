@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .. import elf, hostinfo
+from .. import elf, hostinfo, images
 from ..cgroups import Cgroups, Group
 from ..faults import ProbeError, disk_full
 from ..procs import Child, Ended, Limits, Take, execute
@@ -17,6 +17,8 @@ from ..traps import from_signal
 
 #: Bytes of available memory that no run without a limit of its own gets.
 KEPT_FREE = 128 << 20
+#: How often a program is in memory while an image is made of it and sent.
+_COPIES = 4
 #: Processes and threads of a container.
 PROCESSES = 64
 #: Seconds that a compiler has where samples are to be taken, or the run has no limit.
@@ -237,6 +239,22 @@ class Slot:
         path = self.host.store.path(digest)
         os.chmod(path, 0o555)
         return path
+
+    def packed(self, tag: str, name: str, labels: dict[str, str]) -> tuple[bytes, bytes]:
+        """(the program, an image of it). Both are made in memory, outside of any limit of the run.
+
+        Raises:
+            ProbeError: the host has not as much.
+        """
+        path = self.program()
+        if _COPIES * path.stat().st_size > spare_memory():
+            raise ProbeError(
+                "RUN_016",
+                f"the host has not enough memory to pack a program of {path.stat().st_size} bytes into an image",
+                "take the rungs embedded or process there, or a host with more memory",
+            )
+        data = path.read_bytes()
+        return data, images.archive(tag, name, data, self.host.facts["arch"], labels)
 
     def stdin(self) -> int:
         """A descriptor to read standard input from; the caller closes it."""

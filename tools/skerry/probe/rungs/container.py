@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .. import images
 from .. import memory as sizes
 from ..cgroups import KILLED, Group, full
 from ..docker_api import LABEL, Docker, DockerError, connect
@@ -295,9 +294,8 @@ class _ContainerSlot(Slot):
         self.cgroupfs = (docker.request("GET", "/info", "say what it is") or {}).get("CgroupDriver") == "cgroupfs"
         self.name = re.sub(r"[^A-Za-z0-9_.-]", "_", spec.name) or "program"
         self.tag = f"skerry.local/run-{host.session}:{os.getpid()}"
-        data = self.program().read_bytes()
+        data, image = self.packed(self.tag, self.name, {LABEL: host.session})
         self.may_exit = b"\x09proc_exit" in data and drops_exit_codes(host)
-        image = images.archive(self.tag, self.name, data, host.facts["arch"], {LABEL: host.session})
         docker.request("POST", "/images/load?quiet=1", "load the image", raw=image)
 
     def _environment(self) -> list[str]:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .. import ctr, images
+from .. import ctr
 from .. import memory as sizes
 from ..cgroups import KILLED, full
 from ..crilog import CriLog, to_monotonic
@@ -319,11 +319,11 @@ class _PodSlot(Slot):
         self.handler = handlers(host)[spec.engine][0] if self.wasm else control(host, "")[0]
         self.name = re.sub(r"[^A-Za-z0-9_.-]", "_", spec.name) or "program"
         self.tag = f"skerry.local/run-{host.session}:{os.getpid()}"
-        data = self.program().read_bytes()
+        data, image = self.packed(self.tag, self.name, {LABEL: host.session})
         crun = self.wasm and handlers(host)[spec.engine][2].startswith("crun")
         self.may_exit = b"\x09proc_exit" in data and crun and drops_exit_codes(host)
         archive = self.directory / "image.tar"
-        archive.write_bytes(images.archive(self.tag, self.name, data, host.facts["arch"], {LABEL: host.session}))
+        archive.write_bytes(image)
         ctr.run(k3s, "images", "import", str(archive))
         archive.unlink()
         self.events = ctr.Events(host.shared[_WATCHER])
