@@ -154,7 +154,6 @@ def test_a_module_is_kept_in_a_container(run: Run, inventory: Path, hosts: dict[
     failed = run({**ticker, "args": ["3"]}, code=1)
     assert actions(failed) <= {"failed", "held"}
     skerry("rollback", "ticker", "-i", inventory)
-    skerry("restart", "ticker", "-i", inventory)
     assert all(row["ready"] and row["memory_bytes"] for row in rows(inventory, "ticker"))
     for host, values in hosts.items():
         assert inside(host, values, f"{MINE} -a | wc -l").strip() == "1"
@@ -238,7 +237,7 @@ def test_an_image_runs_beside_modules(run: Run, inventory: Path, every: dict[str
                 "directories": [{"host": "/var/lib/e2e-broker", "guest": "/data", "read_only": False}],
                 "secrets": {"TOKEN": {"env": "SKERRY_TEST_TOKEN", "mount": "/run/secrets/token"}},
                 "ports": [{"port": 18080, "target": 8080}], "placement": on(every),
-                "readiness": {"http": {"port": 18080}}}
+                "readiness": {"http": {"port": 18080}}, "drain": 2}
     assert actions(run(document, env=cache)) == {"created"}
     assert actions(run(document, env=cache)) == {"unchanged"}
     ask = "exec 3<>/dev/tcp/127.0.0.1/18080; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
