@@ -162,7 +162,7 @@ class Rollout:
         self._bring_images(hosts, planned)
         for wave in self._waves(planned):
             if not self._wave(hosts, wave):
-                self._put_back(hosts)
+                self._put_back(hosts, planned)
                 break
         self._unknown(hosts)
         self.report.bytes_sent = sum(host.sent for host in hosts.open.values())
@@ -319,7 +319,7 @@ class Rollout:
             fine = fine and (name in done or name in hosts.faults)
         return fine
 
-    def _put_back(self, hosts: Hosts) -> None:
+    def _put_back(self, hosts: Hosts, planned: Mapping[str, list[dict[str, Any]]]) -> None:
         """A workload that failed somewhere goes back everywhere to what ran before; the rest of its hosts is held."""
         bad = {one.name for one in self.report.outcomes if one.action == "failed"}
         for at, one in enumerate(self.report.outcomes):
@@ -331,6 +331,11 @@ class Rollout:
         for (host, name), place in self.places.items():
             if (host, name) not in seen and host in hosts.open:
                 self.report.outcomes.append(Outcome(host, name, "held", rung=place.rung, why="the roll-out stopped"))
+        for host, said in planned.items():
+            for entry in said:
+                if entry["action"] == "remove" and (host, entry["name"]) not in seen and host in hosts.open:
+                    why = "the roll-out stopped: it stays"
+                    self.report.outcomes.append(Outcome(host, entry["name"], "held", kept=True, why=why))
 
     def _rollback(self, hosts: Hosts, one: Outcome) -> list[dict[str, Any]]:
         message = {"op": "rollback", "name": one.name, "revision": ""}

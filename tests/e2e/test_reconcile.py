@@ -1,0 +1,198 @@
+"""`skerry reconcile`, `skerry move` and `skerry ps --watch` as processes against hosts."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from deploying import (
+    ENVIRONMENT,
+    HAS_RUNTIME,
+    ROOT,
+    SERVICE,
+    Run,
+    actions,
+    build,
+    converged,
+    hosts_with,
+    inside,
+    objects,
+    rows,
+    skerry,
+)
+
+pytestmark = pytest.mark.hosts
+
+#: Its directory of the host says whether it comes up.
+TICKER = {"name": "ticker", "kind": "service", "module": "ticker.wasm", "placement": {"replicas": 1},
+          "readiness": {"line": "config=good", "timeout": 4},
+          "secrets": {"TOKEN": {"env": "SKERRY_TEST_TOKEN", "mount": "/run/secrets/token"}},
+          "directories": [{"host": "/srv/skerry-reconcile", "guest": "/etc/app"}]}
+NIGHTLY = {"name": "nightly", "kind": "schedule", "module": "ticker.wasm", "args": [0],
+           "schedule": {"cron": "@daily", "time_zone": "Europe/Berlin"}}
+BLOCK = "iptables {} INPUT -p tcp --dport 22 -j REJECT --reject-with tcp-reset"
+
+
+@pytest.fixture(scope="module")
+def hosts(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
+    """Two hosts that have a runtime and the host's side, with their variables."""
+    found = hosts_with(converged(request), HAS_RUNTIME)
+    if len(found) < 2:
+        pytest.skip("it takes two hosts with a runtime's command")
+    return dict(list(found.items())[:2])
+
+
+@pytest.fixture
+def inventory(hosts: dict[str, dict[str, Any]], tmp_path: Path) -> Iterator[Path]:
+    """These two alone, so that the controller has notes of their own; nothing is left on them afterwards."""
+    place = tmp_path / "hosts.yml"
+    logins = {name: {key: value for key, value in values.items() if key.startswith("ansible_")}
+              for name, values in hosts.items()}
+    place.write_text(yaml.safe_dump({"all": {"hosts": logins}}))
+    for host, values in hosts.items():
+        inside(host, values, "mkdir -p /srv/skerry-reconcile && echo good > /srv/skerry-reconcile/config")
+    yield place
+    for host, values in hosts.items():
+        inside(host, values, BLOCK.format("-D"))
+    for name in ("ticker", "nightly"):
+        skerry("undeploy", name, "-i", place, code=None)
+    for host, values in hosts.items():
+        inside(host, values, "rm -r /srv/skerry-reconcile")
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(SERVICE, tmp_path_factory.mktemp("module") / "ticker.wasm")
+
+
+@pytest.fixture
+def run(inventory: Path, tmp_path: Path, module: Path) -> Run:
+    """Deploy documents; file and module are gone again afterwards: what follows cannot read them."""
+
+    def deploy(*documents: dict[str, Any], code: int = 0, options: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+        (tmp_path / "site.yml").write_text(yaml.safe_dump_all(documents))
+        (tmp_path / "ticker.wasm").write_bytes(module.read_bytes())
+        done = skerry("deploy", tmp_path / "site.yml", "-i", inventory, "--json", *options, code=code)
+        (tmp_path / "site.yml").unlink()
+        (tmp_path / "ticker.wasm").unlink()
+        return objects(done)
+
+    return deploy
+
+
+def reconcile(inventory: Path, *words: str, code: int = 0) -> dict[tuple[str, str], str]:
+    """(workload, host) -> what was done."""
+    said = objects(skerry("reconcile", "-i", inventory, "--json", *words, code=code))
+    return {(one["name"], one["host"]): one["action"] for one in said if "action" in one}
+
+
+def place_of(inventory: Path) -> str:
+    [row] = rows(inventory, "ticker")
+    return str(row["host"])
+
+
+def test_what_was_deployed_is_brought_about_again_without_its_file(
+        run: Run, inventory: Path, hosts: dict[str, Any]) -> None:
+    run(TICKER, NIGHTLY)
+    here = place_of(inventory)
+    assert set(reconcile(inventory).values()) == {"unchanged"}
+    inside(here, hosts[here], "systemctl stop 'skerry-ticker.*' skerry-nightly.timer; rm /var/lib/skerry/store/*")
+    expected = {("ticker", here): "repaired"} | {("nightly", host): "unchanged" for host in hosts}
+    expected["nightly", here] = "repaired"
+    assert reconcile(inventory) == expected
+    assert all(row["ready"] for row in rows(inventory, "ticker"))
+
+    run({**TICKER, "env": {"NEW": "1"}}, NIGHTLY)
+    skerry("rollback", "ticker", "-i", inventory)
+    [former] = rows(inventory, "ticker")
+    inside(here, hosts[here], "systemctl stop 'skerry-ticker.*'")
+    assert reconcile(inventory)["ticker", here] == "repaired", "what was rolled back is not rolled forward"
+    assert [row["revision"] for row in rows(inventory, "ticker")] == [former["revision"]]
+
+    state = next(one for one in (ROOT / ".skerry" / "deployments").glob("*.wanted.json") if '"NEW"' in one.read_text())
+    assert state.stat().st_mode & 0o777 == 0o600
+    assert "hush" not in state.read_text()
+
+
+def test_a_dead_hosts_workloads_go_elsewhere_and_it_is_cleaned_when_it_comes_back(
+        run: Run, inventory: Path, hosts: dict[str, Any]) -> None:
+    run(TICKER, NIGHTLY)
+    here = place_of(inventory)
+    [there] = set(hosts) - {here}
+    inside(here, hosts[here], BLOCK.format("-I"))
+    assert reconcile(inventory, code=4)["ticker", here] == "unknown"
+    done = reconcile(inventory, "--dead", here)
+    assert done == {("ticker", there): "created", ("ticker", here): "dead", ("nightly", there): "unchanged",
+                    ("nightly", here): "dead"}
+    assert {row["host"]: row["state"] for row in rows(inventory, "ticker")} == {here: "dead", there: "running"}
+    assert actions(run(TICKER, NIGHTLY)) == {"unchanged", "dead"}
+    inside(here, hosts[here], BLOCK.format("-D"))
+    said = skerry("ps", "-i", inventory).stdout
+    assert f"{here} was declared dead" in said
+    again = reconcile(inventory)
+    assert (again["ticker", here], again["nightly", here]) == ("removed", "removed")
+    assert again["ticker", there] == "unchanged"
+    assert reconcile(inventory, "--alive", here) == {("ticker", there): "unchanged", ("nightly", there): "unchanged",
+                                                     ("nightly", here): "created"}
+    assert "DEPLOY_101" in skerry("reconcile", "-i", inventory, "--dead", "nobody", code=2).stderr
+
+
+@contextmanager
+def watched(inventory: Path, told: list[dict[str, Any]]) -> Iterator[None]:
+    """`skerry ps --watch --json` while the block runs; its events afterwards in ``told``."""
+    command = [sys.executable, str(ROOT / "skerry"), "ps", "--watch", "--json", "-i", str(inventory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+        assert process.stdout is not None
+        told.append(json.loads(process.stdout.readline()))
+        try:
+            yield
+            time.sleep(1.5)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            told += [json.loads(line) for line in process.stdout]
+    assert process.returncode == 0
+
+
+def test_a_move_has_no_gap_and_is_all_or_nothing(run: Run, inventory: Path, hosts: dict[str, Any]) -> None:
+    run(TICKER)
+    here = place_of(inventory)
+    [there] = set(hosts) - {here}
+    inside(there, hosts[there], "echo bad > /srv/skerry-reconcile/config")
+    failed = skerry("move", "ticker", "-i", inventory, "--from", here, "--to", there, "--json", code=1)
+    assert {(one["host"], one["action"], one.get("error", {}).get("code")) for one in objects(failed)} == {
+        (there, "failed", "HOST_012"), (here, "held", None)}
+    [row] = rows(inventory, "ticker")
+    assert (row["host"], row["ready"], row["restarts"]) == (here, True, 0)
+    left = inside(there, hosts[there], "ls /etc/systemd/system /var/lib/skerry/workloads | grep ticker")
+    assert not left, "nothing half done"
+    inside(there, hosts[there], "echo good > /srv/skerry-reconcile/config")
+
+    told: list[dict[str, Any]] = []
+    with watched(inventory, told):
+        moved = objects(skerry("move", "ticker", "-i", inventory, "--from", here, "--to", there, "--json"))
+        assert {(one["host"], one["action"]) for one in moved} == {(there, "created"), (here, "removed")}
+    states: dict[str, str] = {}
+    for event in told:
+        states[event["host"]] = "gone" if event["event"] == "gone" else event.get("state", "")
+        assert "running" in states.values(), told
+    assert states == {here: "gone", there: "running"}
+
+    planned = run(TICKER, options=("--dry-run",))
+    assert [(one["host"], one["action"], one["why"].split(";")[0]) for one in planned] == [
+        (there, "unchanged", "moved here by hand")]
+    back = run({**TICKER, "placement": {"replicas": 1, "hosts": [here]}})
+    assert {(one["host"], one["action"]) for one in back} == {(here, "created"), (there, "removed")}
+    [gone] = [one for one in back if one["host"] == there]
+    assert gone["why"] == "it was moved here by hand, but placement.hosts does not name it"
+    assert "DEPLOY_114" in skerry("move", "ticker", "-i", inventory, "--from", here, "--to", there, code=1).stderr
+    assert "DEPLOY_111" in skerry("move", "nobody", "-i", inventory, "--from", here, "--to", there, code=1).stderr
+    assert place_of(inventory) == here
