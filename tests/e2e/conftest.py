@@ -1,12 +1,20 @@
-"""Hosts of their own for tests that ruin hosts: made once a session, removed at its end."""
+"""Hosts of end-to-end tests: converged ones, and ones of their own for tests that ruin hosts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from deploying import converged
 from own_hosts import HOSTS, OwnHosts
 from sandboxes import up
+
+
+@pytest.fixture(scope="module")
+def inventory(request: pytest.FixtureRequest) -> Path:
+    """Converged hosts: those of all scenarios, or those that SKERRY_RUN_INVENTORY names."""
+    return converged(request)
 
 
 @pytest.fixture(scope="session")

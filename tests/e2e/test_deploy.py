@@ -17,7 +17,6 @@ from deploying import (
     Run,
     actions,
     build,
-    converged,
     hosts_with,
     inside,
     objects,
@@ -31,11 +30,6 @@ from deploying import (
 pytestmark = pytest.mark.hosts
 
 TICKER = {**EXPOSED, "secrets": {"TOKEN": {"env": "SKERRY_TEST_TOKEN", "mount": "/run/secrets/token"}}}
-
-
-@pytest.fixture(scope="module")
-def inventory(request: pytest.FixtureRequest) -> Path:
-    return converged(request)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,6 @@ from deploying import (
     Run,
     actions,
     build,
-    converged,
     hosts_with,
     inside,
     objects,
@@ -67,11 +66,6 @@ int main(int argc, char **argv) {
   }
 }
 """
-
-
-@pytest.fixture(scope="module")
-def inventory(request: pytest.FixtureRequest) -> Path:
-    return converged(request)
 
 
 @pytest.fixture(scope="module")

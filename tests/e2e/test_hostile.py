@@ -18,7 +18,7 @@ import hostile_modules
 import pytest
 import wasm_modules
 import yaml
-from deploying import ENVIRONMENT, ROOT, SERVICE, build, converged, hosts_with, inside, objects, rows, skerry
+from deploying import ENVIRONMENT, ROOT, SERVICE, build, hosts_with, inside, objects, rows, skerry
 
 pytestmark = pytest.mark.hosts
 
@@ -61,11 +61,6 @@ ATTACKS = {
     "huge": Attack("huge", _BOMB, limits={"memory": "64Mi"}),
     "deep": Attack("deep", _BOMB, limits={"memory": "64Mi"}),
 }
-
-
-@pytest.fixture(scope="module")
-def inventory(request: pytest.FixtureRequest) -> Path:
-    return converged(request)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import wasm_modules
 import yaml
-from deploying import converged
 
 from skerry import paths
 from skerry.running.show import KEYS
@@ -27,11 +26,6 @@ ROOT = paths.root()
 WANTED = {"host", "rung", "runtime", "version", "exit_code", "trap", "limit", "stdout", "stderr", "seconds",
           "memory_bytes"}
 ADDED = {"mode", "note", "error"}
-
-
-@pytest.fixture(scope="module")
-def inventory(request: pytest.FixtureRequest) -> Path:
-    return converged(request)
 
 
 @pytest.fixture(scope="module")
