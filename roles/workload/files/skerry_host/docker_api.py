@@ -34,15 +34,22 @@ class _Answer:
     """An HTTP answer: its status, then its body piece by piece."""
 
     def __init__(self, link: socket.socket) -> None:
+        """Read the head. Raises HostError (HOST_070) when Docker ends the connection before, as one that stops does."""
         self.link, self.stream = link, link.makefile("rb")
-        words = self.stream.readline().split(b" ", 2)
-        self.status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
         self.headers: dict[str, str] = {}
-        for line in iter(self.stream.readline, b""):
-            name, colon, value = line.decode("latin-1").partition(":")
-            if not colon:
-                break
-            self.headers[name.strip().lower()] = value.strip()
+        try:
+            words = self.stream.readline().split(b" ", 2)
+            if len(words) < 2 or not words[1].isdigit():
+                raise ConnectionResetError("it ended the connection")
+            self.status = int(words[1])
+            for line in iter(self.stream.readline, b""):
+                name, colon, value = line.decode("latin-1").partition(":")
+                if not colon:
+                    break
+                self.headers[name.strip().lower()] = value.strip()
+        except OSError as error:
+            self.close()
+            raise _silent(error) from error
 
     def pieces(self) -> Iterator[bytes]:
         """The body, as it comes."""
@@ -109,7 +116,7 @@ def request(method: str, url: str, what: str, body: Any = None, raw: bytes | Non
     kind = {"Content-Type": "application/json" if raw is None else "application/x-tar", **(headers or {})}
     answer = _Answer(send(method, url, data, kind, seconds))
     try:
-        if answer.status >= 400 or not answer.status:
+        if answer.status >= 400:
             raise _refused(what, answer)
         said = answer.body()
     except OSError as error:
@@ -143,15 +150,24 @@ def progress(url: str, what: str, headers: dict[str, str] | None = None) -> Iter
 
 
 def attach(container: str, stdin: bool) -> tuple[socket.socket, bytes]:
-    """The multiplexed connection to a container, and what came with the head of the answer. Raises DockerError."""
+    """The multiplexed connection to a container, and what came with the head of the answer.
+
+    Raises:
+        DockerError: it said no (HOST_071).
+        HostError: HOST_070 it cannot be spoken to.
+    """
     link = send("POST", f"/containers/{container}/attach?stream=1&stdout=1&stderr=1&stdin={int(stdin)}",
                 headers={"Upgrade": "tcp", "Connection": "Upgrade"})  # fmt: skip
     head = b""
-    while b"\r\n\r\n" not in head:
-        piece = link.recv(4096)
-        if not piece:
-            break
-        head += piece
+    try:
+        while b"\r\n\r\n" not in head:
+            piece = link.recv(4096)
+            if not piece:
+                raise ConnectionResetError("it ended the connection")
+            head += piece
+    except OSError as error:
+        link.close()
+        raise _silent(error) from error
     first, _, rest = head.partition(b"\r\n\r\n")
     if first.split(b" ", 2)[1:2] not in ([b"101"], [b"200"]):
         link.close()

@@ -16,8 +16,8 @@ from .faults import HostError
 
 #: Seconds that an image's program has for its end; then it is killed.
 GRACE = 8
-#: Seconds for Docker to come back, where containers outlive its restart.
-_PATIENCE = 60.0
+#: Docker cannot be spoken to; seconds for it to come back, where containers outlive its restart.
+_AWAY, _PATIENCE = "HOST_070", 600.0
 #: Seconds in which its end is known after its outputs closed.
 _SOON = 2.0
 _CHUNK = 1 << 16
@@ -61,7 +61,13 @@ class Run:
             notify("READY=1")
             self._pump(container, link, rest)
             while (status := self._status(container)) is None:
-                self._pump(container, *docker_api.attach(container, False))
+                try:
+                    again = docker_api.attach(container, False)
+                except HostError as error:
+                    if error.code != _AWAY:
+                        raise
+                else:
+                    self._pump(container, *again)
             if self.limit is None and self._memory(container, status, begun):
                 self._meet("memory", f"the kernel ended it at {self.body['HostConfig'].get('Memory')} bytes")
         finally:
@@ -168,9 +174,10 @@ class Run:
             try:
                 state = (docker_api.inspect(container) or {"State": {"Running": False, "ExitCode": 1}})["State"]
             except HostError as error:
-                if error.code != "HOST_070" or time.monotonic() - begun > _PATIENCE:
+                if error.code != _AWAY or time.monotonic() - begun > _PATIENCE:
                     raise
-                time.sleep(0.5)
+                if select.select([self.wake], [], [], 0.5)[0]:
+                    raise  # it is to end, and cannot end the container
                 continue
             if not state["Running"]:
                 return int(state["ExitCode"])
