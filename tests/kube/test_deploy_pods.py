@@ -15,8 +15,9 @@ import yaml
 from skerry import paths
 from skerry.deploy import kube, load, verbs
 from skerry.deploy.exchange import connect
-from skerry.deploy.kube import render
+from skerry.deploy.kube import render, revisions
 from skerry.deploy.kube.cluster import NAMESPACE
+from skerry.deploy.kube.side import Side
 from skerry.deploy.placement import candidates
 from skerry.deploy.rollout import Outcome, Report, Rollout
 from skerry.errors import Exit, SkerryError
@@ -277,6 +278,19 @@ def test_a_restart_replaces_the_pods_and_is_no_drift(deploy: Deploy, targets: li
     assert [one["result"]["action"] for one in said] == ["restarted", "not a service", "absent"]
     assert not before & {row["pod"] for row in rows(targets, "ticker")}
     assert {one.action for one in deploy(SERVICE, JOB).outcomes} == {"unchanged"}
+
+
+def test_one_of_two_controllers_wins(deploy: Deploy, targets: list[Target]) -> None:
+    deploy(SERVICE)
+    with connect([], 20, kube.places(targets)) as sides:
+        side = sides.open[SIDE]
+        assert isinstance(side, Side)
+        late = revisions.every(side.cluster)["ticker"]
+        assert only(deploy({**SERVICE, "env": {"A": "1"}})).action == "changed"
+        assert late.current is not None
+        with pytest.raises(SkerryError, match="DEPLOY_085"):
+            revisions.write(side.cluster, late, late.current, 3)
+    assert {row["number"] for row in rows(targets, "ticker")} == {2}
 
 
 def test_hosts_that_were_not_selected_keep_their_pods(deploy: Deploy, targets: list[Target]) -> None:

@@ -163,7 +163,8 @@ def words(event: Event) -> Text:
         fault = event.row.get("fault")
         said = f"cannot be asked: {fault['code']} {fault['cause']}" if fault else "answers again"
         return text.append(f"{event.host} {said}", style="magenta")
-    text.append(f"{event.row['name']} {event.host} ")
+    pod = event.row.get("pod")  # of a cluster
+    text.append(f"{event.row['name']} {event.row['host']} " + (f"{pod} " if pod else ""))
     if event.what == "gone":
         return text.append("gone", style="yellow")
     if event.what == "new":
