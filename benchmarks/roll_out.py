@@ -69,8 +69,8 @@ class Site:
             if state == "start":
                 subprocess.run(["docker", "cp", "-q", str(self.folder / "one.wasm"), f"{name}:/root/floor.wasm"],
                                check=True)
-                what = ["systemd-run", "-q", "--unit=floor", "wasmtime", "serve", "--addr", f"0.0.0.0:{FLOOR}",
-                        "/root/floor.wasm"]
+                what = ["systemd-run", "-q", "--unit=floor", "wasmtime", "serve", "-S", "cli",
+                        "--addr", f"0.0.0.0:{FLOOR}", "/root/floor.wasm"]
             else:
                 what = ["systemctl", "stop", "floor"]
             subprocess.run(["docker", "exec", name, *what], check=True)

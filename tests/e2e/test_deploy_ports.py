@@ -15,6 +15,7 @@ from deploying import Run, actions, build, converged, hosts_with, inside, object
 
 from skerry.testing.http_component import component
 from skerry.testing.http_load import Load
+from skerry.workloads import new
 
 pytestmark = pytest.mark.hosts
 
@@ -70,7 +71,7 @@ def run(inventory: Path, hosts: dict[str, Any], tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("ports")
     for text in ("one", "two"):
         (folder / f"{text}.wasm").write_bytes(component(text))
-    (folder / "bad.wasm").write_bytes(component("bad", status=500))
+    (folder / "bad.wasm").write_bytes(component("bad", fails=True))
     build(ECHO, folder / "echo.wasm")
     file = folder / "ports.yml"
 
@@ -211,6 +212,22 @@ def test_a_port_has_one_owner_and_is_let_go(run: Run, inventory: Path, hosts: di
         left = "ls /etc/systemd/system /etc/systemd/system/*.wants /run/skerry /var/lib/skerry/workloads"
         assert "skerry-web" not in inside(host, values, left)
         assert not units(host, values, "web")
+
+
+def test_a_program_answers_requests(run: Run, hosts: dict[str, Any], tmp_path: Path) -> None:
+    new.write(tmp_path / "greet", "c", "http")
+    source = (tmp_path / "greet" / "main.c").read_text()
+    given = source.replace("%zu bytes\\n\"", "%zu bytes, %s\\n\"").replace(", body);", ", body, getenv(\"WORD\"));")
+    assert given.count("WORD") == 1
+    (tmp_path / "greet" / "main.c").write_text("#include <stdlib.h>\n" + given)
+    document = {**WEB, "module": str(tmp_path / "greet"), "env": {"WORD": "a b"}}
+    assert actions(run(document)) <= {"created", "changed"}
+    for place in places(hosts):
+        assert get(place, "/x?y") == "GET /x?y with 0 bytes, a b\n"
+        link = http.client.HTTPConnection(*place, timeout=30)
+        link.request("PUT", "/big", b"0" * 300_000)
+        assert link.getresponse().read() == b"PUT /big with 300000 bytes, a b\n"
+        link.close()
 
 
 def test_core_modules_listen_through_wasmedge(run: Run, inventory: Path, hosts: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import wasmtime
 import yaml
 from typer.testing import CliRunner
 from workload_compilers import UnavailableError, on_path
@@ -19,7 +20,8 @@ from workload_compilers import UnavailableError, on_path
 from skerry.cli.workload import app
 from skerry.deploy.load import read
 from skerry.errors import Exit, SkerryError
-from skerry.workloads import Language, build, check, manifest, new, toolchain
+from skerry.workloads import Language, build, check, handler, manifest, new, toolchain
+from skerry.workloads.alone import COMPONENT
 
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 #: wasmtime takes seconds to compile Python's component, each time.
@@ -50,9 +52,9 @@ def run(module: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=120)
 
 
-def refused(folder: Path, language: Language = "c") -> SkerryError:
+def refused(folder: Path, language: Language = "c", kind: new.Kind = "job") -> SkerryError:
     with pytest.raises(SkerryError) as caught:
-        new.write(folder, language, "job")
+        new.write(folder, language, kind)
     return caught.value
 
 
@@ -62,6 +64,10 @@ def test_a_new_project_passes_its_own_test_and_is_what_deploy_takes(
     compiler: Language, kind: new.Kind, tmp_path: Path
 ) -> None:
     folder = tmp_path / f"my-{kind}"
+    if kind == "http" and compiler not in new.HANDLERS:
+        assert refused(folder, compiler, kind).code == "WORKLOAD_011"
+        assert not folder.exists()
+        return
     written = new.write(folder, compiler, kind)
     assert sorted(folder.iterdir()) == sorted(written)
     assert not [file for file in written if re.search("@[A-Z]", file.read_text())]
@@ -71,9 +77,10 @@ def test_a_new_project_passes_its_own_test_and_is_what_deploy_takes(
     assert [one.size for one in checked] == ["full"]
 
     submitted, = read(folder / "deploy.yaml", {})
-    assert (submitted.name, submitted.workload.kind) == (f"my-{kind}", kind)
+    assert (submitted.name, submitted.workload.kind) == (f"my-{kind}", "service" if kind == "http" else kind)
     assert submitted.module.digest == built.sha256
-    assert submitted.module.form == ("component" if compiler == "python" else "core")
+    form = "http" if kind == "http" else "component" if compiler == "python" else "core"
+    assert submitted.module.form == form
 
 
 @pytest.mark.parametrize("language", SLOW_TOO)
@@ -113,6 +120,15 @@ def test_a_service_says_ready_at_once_and_then_keeps_its_time(compiler: Language
         bad = run(module, *wrong)
         assert (bad.returncode, bad.stdout) == (1, ""), (wrong, bad)
         assert "usage: ticker" in bad.stderr
+
+
+def test_only_a_program_becomes_a_handler() -> None:
+    for text in ("(module)", '(module (memory (export "memory") 1))',
+                 '(module (import "env" "more" (func)) (memory (export "memory") 1) (func (export "_start")))'):
+        with pytest.raises(SkerryError, match="WORKLOAD_012"):
+            handler.wrap(wasmtime.wat2wasm(text))
+    least = wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "_start")))')
+    assert handler.wrap(least).startswith(COMPONENT)
 
 
 def test_what_is_there_already_is_left_alone(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ def schema() -> None:
 def new(
     name: Annotated[Path, typer.Argument(metavar="NAME", help="Name of the project: a new folder, or a path to one.")],
     language: Annotated[Language, typer.Option(help="What it is written in.")] = "c",
-    kind: Annotated[Literal["job", "service"], typer.Option(help="Runs once, or all the time.")] = "job",
+    kind: Annotated[Literal["job", "service", "http"], typer.Option(
+        help="Runs once, all the time, or for each request.")] = "job",
     as_json: Json = False,
 ) -> None:
     """Write a small project into a new folder: a program with its test, and a workload file for it."""

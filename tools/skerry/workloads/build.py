@@ -16,7 +16,7 @@ from pathlib import Path
 
 from skerry import paths
 from skerry.errors import Exit, SkerryError
-from skerry.workloads import toolchain
+from skerry.workloads import handler, toolchain
 from skerry.workloads.manifest import Workload
 
 #: Raised when the way of building changes, so that old cache entries are not taken for new ones.
@@ -57,6 +57,8 @@ def key(workload: Workload, target: str) -> str:
     for source in workload.sources:
         data = (workload.directory / source).read_bytes()
         digest.update(f"\0{source}\0{len(data)}\0".encode() + data)
+    if workload.serves:
+        digest.update(handler.frame())
     return digest.hexdigest()
 
 
@@ -100,6 +102,8 @@ def build_one(workload: Workload, target: str) -> Built:
             (sources / source).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(workload.directory / source, sources / source)
         seconds = _compile(compiler, workload, target, sources, out / file_name)
+        if workload.serves and target == "wasm":
+            (out / file_name).write_bytes(handler.wrap((out / file_name).read_bytes()))
         built = _seal(out, file_name, compiler)
         try:
             out.rename(place)

@@ -45,7 +45,9 @@ def check(workload: manifest.Workload) -> tuple[Built, list[Checked]]:
         SkerryError: as `build_one` does; WORKLOAD_009 with what is wrong about a run.
     """
     built = build_one(workload, "wasm")
-    return built, [_run(workload, size, wanted, built.path) for size, wanted in workload.sizes.items()]
+    # A handler runs the program for each request: here it is run once for its test.
+    program = build_one(workload.model_copy(update={"serves": None}), "wasm") if workload.serves else built
+    return built, [_run(workload, size, wanted, program.path) for size, wanted in workload.sizes.items()]
 
 
 def _run(workload: manifest.Workload, name: str, size: manifest.Size, module: Path) -> Checked:

@@ -57,13 +57,14 @@ class Size(_Strict):
 
 
 class Workload(_Strict):
-    """One measured program."""
+    """One measured program. ``serves``: it is built into a handler that runs it for each request (`handler`)."""
 
     name: str = Field(pattern=NAME)
     summary: str
     language: Language
     sources: list[str] = Field(min_length=1)
     args: list[str] = []
+    serves: Literal["http"] | None = None
     sizes: dict[Literal["full", "small"], Size]
     directory: Path = Field(exclude=True)
 

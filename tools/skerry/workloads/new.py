@@ -13,24 +13,32 @@ from skerry.errors import SkerryError
 from skerry.workloads import Language, toolchain
 from skerry.workloads.manifest import NAME
 
-Kind = Literal["job", "service"]
+Kind = Literal["job", "service", "http"]
 
+#: Languages whose programs end by returning from main, so that one is run for each request. Go's ends by a trap there,
+#: Python's is a component of its own.
+HANDLERS: tuple[Language, ...] = ("c", "zig", "rust", "assemblyscript")
 TEMPLATES = Path(__file__).with_name("templates")
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What programs of a kind do, in whatever language: their test is the same one."""
+    """What programs of a kind do, in whatever language: their test is the same one. ``more``: for workload.yaml."""
 
     does: str
     arguments: str
     stdout: str
+    title: str
+    more: str = ""
 
 
 _KINDS: dict[Kind, _Kind] = {
     "job": _Kind("prints the least, the greatest and the sum of numbers", '"7", "-2", "3"',
-                 "least -2 greatest 7 sum 8\\n"),
-    "service": _Kind("says that it is ready, then counts", '"10", "3"', "ready\\ntick 1\\ntick 2\\ntick 3\\n"),
+                 "least -2 greatest 7 sum 8\\n", "job"),
+    "service": _Kind("says that it is ready, then counts", '"10", "3"', "ready\\ntick 1\\ntick 2\\ntick 3\\n",
+                     "service"),
+    "http": _Kind("answers requests with what was asked", '"GET", "/greet"', "GET /greet with 0 bytes\\n",
+                  "service for HTTP", "serves: http\n"),
 }
 
 
@@ -72,7 +80,8 @@ def write(folder: Path, language: Language, kind: Kind) -> list[Path]:
 
     Raises:
         SkerryError: WORKLOAD_007 for a name that is none, WORKLOAD_008 when something is there already, WORKLOAD_003
-            without a compiler of that language, WORKLOAD_010 when the folder cannot be written.
+            without a compiler of that language, WORKLOAD_010 when the folder cannot be written, WORKLOAD_011 where the
+            language has no such template.
     """
     name = folder.resolve().name
     if not re.fullmatch(NAME, name) or yaml.safe_load(name) != name:  # YAML reads null and yes as something else
@@ -81,6 +90,9 @@ def write(folder: Path, language: Language, kind: Kind) -> list[Path]:
     if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
         raise SkerryError("WORKLOAD_008", f"{folder} is there already, and is no empty folder",
                           "choose another name, or move away what is there")
+    if kind == "http" and language not in HANDLERS:
+        raise SkerryError("WORKLOAD_011", f"there is no template of kind http for {language}",
+                          f"choose one of {', '.join(HANDLERS)}, or build a component of wasi:http yourself")
     toolchain.find(language)
     texts = {file: _filled(template, name, language, kind) for file, template in _files(language, kind).items()}
     try:
@@ -112,10 +124,10 @@ def _main(language: Language) -> str:
 def _filled(path: Path, name: str, language: Language, kind: Kind) -> str:
     template, does = _TEMPLATES[language], _KINDS[kind]
     words = {
-        "NAME": name, "LANGUAGE": language, "TITLE": template.title, "KIND": kind, "MAIN": _main(language),
+        "NAME": name, "LANGUAGE": language, "TITLE": template.title, "KIND": does.title, "MAIN": _main(language),
         "DOES": does.does, "SUMMARY": does.does, "SOURCES": ", ".join([_main(language), *template.others]),
         "TEST_ARGS": does.arguments, "STDOUT": does.stdout, "MEMORY": template.memory, "TIMEOUT": template.timeout,
-        "BUILDS": template.builds,
+        "BUILDS": template.builds, "MORE": does.more,
     }
     text = path.read_text(encoding="utf-8")
     return re.sub(r"@([A-Z_]+)@", lambda found: words[found[1]], text)
