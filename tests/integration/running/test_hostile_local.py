@@ -9,8 +9,8 @@ import hostile_modules
 import pytest
 import wasm_modules
 
-from skerry.targets import open_session
 from skerry.targets.api import RunResult, RunSpec, Session, Target
+from skerry.targets.sessions import open_session
 
 MIB = 1 << 20
 

@@ -18,9 +18,9 @@ import wasm_modules
 
 from skerry import paths
 from skerry.errors import SkerryError
-from skerry.targets import open_session
 from skerry.targets.api import Capability, RunResult, RunSpec, SampleSpec, Session, Target
 from skerry.targets.inventory import this_machine
+from skerry.targets.sessions import open_session
 
 AOT = "embedded/wasmtime/aot"
 
@@ -184,7 +184,7 @@ def test_the_samples_output_is_hashed(session: Session) -> None:
 
 _CONTROLLER = """
 import sys, time
-from skerry.targets import open_session
+from skerry.targets.sessions import open_session
 from skerry.targets.api import RunSpec, Target
 session = open_session(Target("here", {"ansible_connection": "local", "skerry_run_dir": sys.argv[1]}))
 digest = session.put_bytes(open(sys.argv[2], "rb").read())
@@ -284,7 +284,7 @@ def test_a_host_that_falls_silent_is_noticed(tmp_path: Path, monkeypatch: pytest
 _UNPRIVILEGED = """
 import sys
 from pathlib import Path
-from skerry.targets import open_session
+from skerry.targets.sessions import open_session
 from skerry.targets.api import RunSpec, Target
 variables = {"ansible_connection": "local", "ansible_python_interpreter": sys.argv[1], "skerry_run_dir": sys.argv[2]}
 with open_session(Target("here", variables)) as session:

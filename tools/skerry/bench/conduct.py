@@ -16,8 +16,8 @@ from skerry.bench.recorder import Recorder
 from skerry.errors import Exit, SkerryError
 from skerry.report import page
 from skerry.report.analysis import Analysis, analyse
-from skerry.targets import open_sessions
 from skerry.targets.api import RUNGS, Session, Target
+from skerry.targets.sessions import open_sessions
 from skerry.workloads import build, manifest, toolchain
 
 

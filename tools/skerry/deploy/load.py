@@ -17,8 +17,6 @@ from pydantic import ValidationError
 from skerry.deploy.model import Workload, is_digest
 from skerry.deploy.modules import Form, look
 from skerry.errors import SkerryError
-from skerry.workloads import manifest
-from skerry.workloads.build import build_one
 
 #: What a module that is in a registry begins with.
 OCI = "oci://"
@@ -189,6 +187,9 @@ def _module(workload: Workload, folder: Path) -> Module:
     elif given.startswith(OCI):
         path = images.module(given)
     elif (path / "workload.yaml").is_file():
+        from skerry.workloads import manifest
+        from skerry.workloads.build import build_one
+
         path = build_one(manifest.load(path / "workload.yaml"), "wasm").path
     known = look(path)
     return Module(digest(path), path.name.removesuffix(".wasm"), known.size, known.form, path)

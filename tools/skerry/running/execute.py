@@ -10,8 +10,8 @@ from pathlib import Path
 
 from skerry.errors import SkerryError
 from skerry.running.plan import Missing, choose
-from skerry.targets import open_session
 from skerry.targets.api import RUNGS, Capability, Fault, RunResult, RunSpec, Session, Target
+from skerry.targets.sessions import open_session
 
 #: Threads: every run of every host waits in one.
 _THREADS = 256
