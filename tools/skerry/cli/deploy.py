@@ -38,13 +38,18 @@ def deploy(
     as_json: AsJson = False,
 ) -> int:
     """Bring the workloads of a file to the hosts that they are for. The second time nothing changes."""
-    from skerry.deploy import show, verbs
-    from skerry.deploy.load import read, variables_of
-    from skerry.deploy.rollout import Rollout
+    from concurrent.futures import ThreadPoolExecutor
+
     from skerry.targets import inventory as inventories
 
-    submitted = read(file, variables_of(variable or [], environment or []), owner=owner)
-    targets = inventories.read(inventory, on)
+    with ThreadPoolExecutor(1) as pool:  # Ansible reads the inventory while this process imports what it needs
+        reading = pool.submit(inventories.read, inventory, on)
+        from skerry.deploy import show, verbs
+        from skerry.deploy.load import read, variables_of
+        from skerry.deploy.rollout import Rollout
+
+        submitted = read(file, variables_of(variable or [], environment or []), owner=owner)
+        targets = reading.result()
     began = time.monotonic()
     while True:
         rollout = Rollout(targets, submitted, inventory, prune, host_timeout)
