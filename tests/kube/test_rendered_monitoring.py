@@ -83,9 +83,9 @@ def test_a_changed_rule_makes_a_new_pod(objects: Objects) -> None:
 def test_pods_are_modest(objects: Objects) -> None:
     """All but the node exporter, which has to see the host, would be let into a namespace with the level restricted."""
     for case, chart in (("everything", "prometheus"), ("defaults", "prometheus"), ("everything", "grafana")):
-        for item in objects(case, chart):
-            if item["kind"] not in ("Deployment", "StatefulSet"):
-                continue
+        found = [item for item in objects(case, chart) if item["kind"] in ("Deployment", "StatefulSet")]
+        assert found, (case, chart)
+        for item in found:
             spec = item["spec"]["template"]["spec"]
             assert spec["securityContext"]["runAsNonRoot"] is True
             for container in containers(spec):

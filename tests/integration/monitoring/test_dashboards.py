@@ -127,6 +127,7 @@ def test_every_name_is_scraped(live: Live, cluster: Server) -> None:
 
 def test_variables_of_dashboards_have_values(live: Live, cluster: Server) -> None:
     for name, server in (("hosts.json", live.prometheus), ("wasm.json", cluster)):
+        assert dashboard(name)["templating"]["list"], name
         for variable in dashboard(name)["templating"]["list"]:
             found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
             assert found, variable
@@ -135,8 +136,10 @@ def test_variables_of_dashboards_have_values(live: Live, cluster: Server) -> Non
 
 def test_dashboards_use_the_data_source_that_is_provisioned(live: Live) -> None:
     uids = {item["uid"] for item in live.case["datasources"]["datasources.yaml"]["datasources"]}
+    assert {"hosts.json", "wasm.json"} <= set(live.case["dashboards"])
     for name, text in live.case["dashboards"].items():
         loaded = json.loads(text)
+        assert loaded["panels"], name
         assert loaded["uid"] == f"skerry-{name.removesuffix('.json')}"
         assert {panel["datasource"]["uid"] for panel in loaded["panels"]} <= uids
         places = [(p["gridPos"]["x"], p["gridPos"]["y"]) for p in loaded["panels"]]
