@@ -26,7 +26,6 @@ from deploying import (
     inside,
     objects,
     rows,
-    settled,
     skerry,
 )
 
@@ -173,26 +172,30 @@ def test_hosts_without_it_are_passed_over_with_the_reason(run: Run, hosts: dict[
 LIMITS = {"loops": {"time": "2s"}, "eats": {"memory": "48Mi"}, "prints": {"output": "200Ki"}}
 
 
-def test_limits_end_jobs_in_containers_and_are_told(run: Run, inventory: Path, hosts: dict[str, Any]) -> None:
+def test_jobs_and_schedules_run_in_containers_and_meet_their_limits(run: Run, inventory: Path,
+                                                                    hosts: dict[str, Any]) -> None:
     jobs = [{"name": name, "kind": "job", "module": f"{name}.wasm", "limits": limits, "placement": on(hosts)}
             for name, limits in LIMITS.items()]
-    run({**TICKER, "placement": on(hosts)}, *jobs)
-    for name, limits in LIMITS.items():
-        for row in settled(inventory, name, code=1):
-            assert (row["state"], row["last"]["limit"]) == ("failed", next(iter(limits))), row
-    assert all(row["ready"] for row in rows(inventory, "ticker")), "the neighbour goes on"
-
-
-def test_jobs_and_schedules_run_in_containers(run: Run, inventory: Path, hosts: dict[str, Any]) -> None:
     job = {"name": "job", "kind": "job", "module": "ticker.wasm", "args": ["7"], "placement": on(hosts)}
     nightly = {**job, "name": "nightly", "kind": "schedule", "schedule": {"cron": "30 2 * * *"}}
-    run(job, nightly)
+    run({**TICKER, "placement": on(hosts)}, *jobs, job, nightly)
     ids = skerry("job", "run", "nightly", "-i", inventory, "--id-only").stdout.split()
-    for row in settled(inventory, "nightly"):
-        assert row["state"] == "waiting"
-        assert f"{row['host']}/{row['last']['invocation']}" in ids
-    for row in settled(inventory, "job"):
+    last: dict[str, list[dict[str, Any]]] = {}
+
+    def ended() -> bool:
+        last.clear()
+        for row in objects(skerry("ps", "-i", inventory, "--json", code=None)):
+            last.setdefault(row["name"], []).append(row)
+        return all(row["last"] for name in (*LIMITS, "job", "nightly") for row in last[name])
+
+    until(ended, 60)
+    for name, limits in LIMITS.items():
+        assert {(row["state"], row["last"]["limit"]) for row in last[name]} == {("failed", next(iter(limits)))}
+    for row in last["nightly"]:
+        assert (row["state"], f"{row['host']}/{row['last']['invocation']}" in ids) == ("waiting", True)
+    for row in last["job"]:
         assert (row["last"]["exit_code"], row["last"]["code_lost"]) == (None, True), "crun's WasmEdge drops the code"
+    assert all(row["ready"] for row in last["ticker"]), "the neighbour goes on"
 
 
 # -- images ------------------------------------------------------------------------------------------------------------
