@@ -52,7 +52,7 @@ def deploy(
         targets = reading.result()
     began = time.monotonic()
     while True:
-        rollout = Rollout(targets, submitted, inventory, prune, host_timeout)
+        rollout = Rollout(targets, submitted, inventory, prune, host_timeout, whole=on is None)
         found = rollout.plan() if dry_run else rollout.run()
         if not found.exit_code or time.monotonic() - began + 2 > wait:
             break

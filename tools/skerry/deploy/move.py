@@ -67,8 +67,9 @@ def _movable(inventory: Sequence[str], name: str, source: str, to: str, known: s
         raise SkerryError("DEPLOY_111", f"nobody gave {source} a workload {name} from here",
                           "skerry ps shows what there is; deploy its file from here first", Exit.FAILED)
     owner = owners[0]
-    if name in state.by_hand.get(owner, []):
-        raise SkerryError("DEPLOY_112", f"{name} was rolled back", "deploy its file again, then move it", Exit.FAILED)
+    if state.of_hosts(owner, name):
+        raise SkerryError("DEPLOY_112", f"{name} was rolled back, or deployed to some hosts only",
+                          "deploy its file to all of its hosts, then move it", Exit.FAILED)
     one = wanted.restore(owner, state.submitted[owner][name][0])
     taken = to in notes[owner][name]
     reason = ("one is on each host that fits: there is nothing to choose" if one.workload.placement.replicas == "each"

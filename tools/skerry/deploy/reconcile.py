@@ -92,6 +92,8 @@ def _rollouts(targets: Sequence[Target], inventory: Sequence[str], own: Own, sec
 def _submitted(state: Wanted, owner: str, own: Own) -> Iterator[Submitted]:
     """What is wanted of an owner's; of what was rolled back, the submission that hosts went back to."""
     for name, documents in sorted(state.submitted.get(owner, {}).items()):
+        if name in state.apart.get(owner, []):
+            continue
         if name in state.by_hand.get(owner, []):
             there = [one[name] for one in own.values() if name in one and one[name]["owner"] == owner]
             if (found := wanted.in_force(owner, documents, there)) is not None:

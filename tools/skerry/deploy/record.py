@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,15 +46,20 @@ def locked(inventory: Sequence[str]) -> Iterator[None]:
 @contextmanager
 def at_work(inventory: Sequence[str]) -> Iterator[None]:
     """One change of an inventory's workloads at a time, from this controller: a second one waits for the first."""
-    with _held(path(inventory).with_suffix(".work")):
+    with _held(path(inventory).with_suffix(".work"), "another change of this inventory is under way here; waiting"):
         yield
 
 
 @contextmanager
-def _held(place: Path) -> Iterator[None]:
+def _held(place: Path, waiting: str = "") -> Iterator[None]:
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                print(waiting, file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

@@ -92,6 +92,7 @@ class Rollout:
         owner: whose workloads these are; by default the owner of the first.
         own: host -> workloads that are to be there as they are described here, by the host itself.
         keep: remember what is submitted as what is wanted.
+        whole: the targets are all hosts of the inventory.
         by_hand: workload -> what a person says of its hosts, over what was said before.
         tell: called with each outcome as it comes.
         progress: called with bytes as they are sent.
@@ -107,6 +108,7 @@ class Rollout:
     owner: str = ""
     own: Mapping[str, Sequence[dict[str, Any]]] = field(default_factory=dict)
     keep: bool = True
+    whole: bool = True
     by_hand: Mapping[str, ByHand] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -384,7 +386,10 @@ class Rollout:
                     state.drop(self.owner, name, left.get(name, []))
             for name, one in self.by_name.items():
                 if self.keep and name not in bad:
-                    state.take(one)
+                    if self.whole:
+                        state.take(one)
+                    elif name not in state.apart.setdefault(self.owner, []):
+                        state.apart[self.owner].append(name)
                 fit = {target.name for target in self.fit[name][0]}
                 if state.pinned(self.owner, name) - fit - set(state.dead):
                     state.pins[self.owner][name] = sorted(state.pinned(self.owner, name) & fit)

@@ -134,30 +134,33 @@ def everywhere(targets: Sequence[Target], message: Mapping[str, Any], name: str,
 
 def undeploy(targets: Sequence[Target], inventory: Sequence[str], name: str, seconds: float = SECONDS) -> Done:
     """Take a workload away from these hosts, whoever owns it. One that cannot be asked is remembered."""
-    done = everywhere(targets, {"op": "remove", "names": [name]}, name, seconds)
-    gone = set(done.asked) - set(done.faults)
-    away: dict[str, list[str]] = {}
-    with record.changing(inventory) as notes:
-        for owner, known in notes.items():
-            there = known.pop(name, None)
-            left = [host for host in there or [] if host not in gone]
-            if left:
-                known[name] = left
-            if there is not None and set(left) <= set(done.faults):
-                away[owner] = left
-    with wanted.changing(inventory) as state:
-        for owner, left in away.items():
-            state.drop(owner, name, left)
+    with record.at_work(inventory):
+        done = everywhere(targets, {"op": "remove", "names": [name]}, name, seconds)
+        gone = set(done.asked) - set(done.faults)
+        away: dict[str, list[str]] = {}
+        with record.changing(inventory) as notes:
+            for owner, known in notes.items():
+                there = known.pop(name, None)
+                left = [host for host in there or [] if host not in gone]
+                if left:
+                    known[name] = left
+                if there is not None:
+                    away[owner] = left
+        with wanted.changing(inventory) as state:
+            for owner in {*away, *state.submitted, *state.apart}:
+                if set(left := away.get(owner, [])) <= set(done.faults):
+                    state.drop(owner, name, left)
     return done
 
 
 def rollback(targets: Sequence[Target], inventory: Sequence[str], name: str, revision: str,
              seconds: float = SECONDS) -> Done:
     """Bring a former revision into force wherever the workload is. From then on it is the one that is wanted."""
-    done = everywhere(targets, {"op": "rollback", "name": name, "revision": revision}, name, seconds)
-    back = {host for host, said in done.results if said["action"] == "rolled back"}
-    with wanted.changing(inventory) as state:
-        for owner, known in record.read(inventory).items():
-            if back & set(known.get(name, [])) and name not in state.by_hand.setdefault(owner, []):
-                state.by_hand[owner].append(name)
+    with record.at_work(inventory):
+        done = everywhere(targets, {"op": "rollback", "name": name, "revision": revision}, name, seconds)
+        back = {host for host, said in done.results if said["action"] == "rolled back"}
+        with wanted.changing(inventory) as state:
+            for owner, known in record.read(inventory).items():
+                if back & set(known.get(name, [])) and name not in state.by_hand.setdefault(owner, []):
+                    state.by_hand[owner].append(name)
     return done

@@ -36,6 +36,7 @@ class Wanted:
     Attributes:
         submitted: owner -> workload -> its submissions, newest first.
         by_hand: owner -> workloads that were rolled back since: hosts' own revision is the one that is wanted.
+        apart: owner -> workloads that were deployed to some hosts only (--on): each host's own is what is wanted there.
         pins: owner -> workload -> hosts that it was moved to by hand.
         leaving: owner -> workload -> hosts that could not be asked when it was taken away.
         dead: host -> when a person declared it dead.
@@ -43,6 +44,7 @@ class Wanted:
 
     submitted: dict[str, dict[str, list[Document]]] = field(default_factory=dict)
     by_hand: dict[str, list[str]] = field(default_factory=dict)
+    apart: dict[str, list[str]] = field(default_factory=dict)
     pins: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     leaving: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     dead: dict[str, str] = field(default_factory=dict)
@@ -53,20 +55,25 @@ class Wanted:
         former = self.submitted.setdefault(one.owner, {}).get(one.name, [])
         kept = [old for old in former if old != document]
         self.submitted[one.owner][one.name] = [document, *kept][:KEPT]
-        self._not_by_hand(one.owner, one.name)
+        self._unmark(one.owner, one.name)
         self.leaving.get(one.owner, {}).pop(one.name, None)
 
     def drop(self, owner: str, name: str, left: Sequence[str]) -> None:
         """A workload was taken away; ``left``: hosts that could not be asked."""
         self.submitted.get(owner, {}).pop(name, None)
         self.pins.get(owner, {}).pop(name, None)
-        self._not_by_hand(owner, name)
+        self._unmark(owner, name)
         self.leaving.setdefault(owner, {})[name] = sorted(left)
         if not left:
             del self.leaving[owner][name]
 
-    def _not_by_hand(self, owner: str, name: str) -> None:
-        self.by_hand[owner] = [other for other in self.by_hand.get(owner, []) if other != name]
+    def _unmark(self, owner: str, name: str) -> None:
+        for marked in (self.by_hand, self.apart):
+            marked[owner] = [other for other in marked.get(owner, []) if other != name]
+
+    def of_hosts(self, owner: str, name: str) -> bool:
+        """Whether hosts know better than the newest submission."""
+        return name in self.by_hand.get(owner, []) or name in self.apart.get(owner, [])
 
     def pinned(self, owner: str, name: str) -> frozenset[str]:
         """Hosts that a workload was moved to by hand."""
