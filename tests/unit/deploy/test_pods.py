@@ -283,3 +283,5 @@ def test_an_inventory_without_a_kubeconfig_here_has_no_cluster_to_ask(tmp_path: 
     (place,) = kube.places([one, target("p", "")])
     assert (place.side, [member.name for member in place.members]) == ("cluster/c", ["e1"])
     assert kube.node_of(Target("Edge_1")) == "edge-1"
+    # A kubeconfig of former days, and an inventory that leaves k3s out.
+    assert kube.places([target("e1", k3s_kubeconfig_dir=str(tmp_path), k3s_enabled=False)]) == []

@@ -36,8 +36,9 @@ def side_of(cluster: str) -> str:
 
 
 def cluster_of(target: Target) -> str:
-    """The cluster that a host belongs to by the inventory; "" for a plain host."""
-    return kubeconfig.setting(target, "k3s_cluster_name", "skerry") if kubeconfig.members([target]) else ""
+    """The cluster that a host belongs to by the inventory; "" for a plain host, and where k3s was left out."""
+    enabled = str(target.variables.get("k3s_enabled", True)).lower() not in ("false", "no")
+    return kubeconfig.setting(target, "k3s_cluster_name", "skerry") if kubeconfig.members([target]) and enabled else ""
 
 
 def node_of(target: Target) -> str:
@@ -48,9 +49,10 @@ def node_of(target: Target) -> str:
 def places(targets: Sequence[Target]) -> list[Place]:
     """The clusters of these hosts whose kubeconfig is here (playbooks/cluster.yml fetches it)."""
     found = []
-    for name, path in kubeconfig.of_inventory(targets).items():
+    members = [one for one in targets if cluster_of(one)]
+    for name, path in kubeconfig.of_inventory(members).items():
         if path.exists():
-            found.append(Place(name, path, tuple(one for one in targets if cluster_of(one) == name)))
+            found.append(Place(name, path, tuple(one for one in members if cluster_of(one) == name)))
     return found
 
 
