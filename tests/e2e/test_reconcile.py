@@ -196,3 +196,70 @@ def test_a_move_has_no_gap_and_is_all_or_nothing(run: Run, inventory: Path, host
     assert "DEPLOY_114" in skerry("move", "ticker", "-i", inventory, "--from", here, "--to", there, code=1).stderr
     assert "DEPLOY_111" in skerry("move", "nobody", "-i", inventory, "--from", here, "--to", there, code=1).stderr
     assert place_of(inventory) == here
+
+
+#: Packages that a controller does without as long as it only deploys modules: hosts here are small.
+_LARGE = ("ansible_collections", "ziglang", "go", "pyarrow*", "kubernetes", "numpy*", "selenium", "wasmtime", "*mypy*",
+          "pip", "aiohttp", "hypothesis", "trio", "setuptools", "ansible_test", "__pycache__")
+
+
+def shell(host: str, variables: dict[str, Any], command: str, feed: bytes = b"") -> str:
+    """A shell command on a host, which must succeed; its output."""
+    name = f"{variables['sandbox_name']}-{host}"
+    done = subprocess.run(["docker", "exec", "-i", name, "sh", "-ec", command], input=feed, capture_output=True,
+                          check=False, timeout=200)
+    assert done.returncode == 0, f"{command}\n{done.stdout.decode()}{done.stderr.decode()}"
+    return done.stdout.decode()
+
+
+@pytest.fixture
+def controller(hosts: dict[str, dict[str, Any]], module: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A host that has this checkout, with systemd, and is its own only host."""
+    asked = "import sys; print(sys.version_info[1])"
+    fitting = [(host, values) for host, values in hosts.items()
+               if inside(host, values, f"python3 -c '{asked}'").strip() == str(sys.version_info[1])]
+    if not fitting:
+        pytest.skip(f"no host has Python 3.{sys.version_info[1]}, as the packages of this environment need it")
+    host, values = fitting[0]
+    names = ["skerry", "tools", "playbooks", "group_vars", "ansible.cfg", "requirements.lock", ".venv/lib",
+             ".venv/skerry-lock", ".venv/bin/ansible-inventory"]
+    packed = subprocess.run(["tar", "-C", str(ROOT), "-cf", "-", *(f"--exclude={name}" for name in _LARGE), *names],
+                            capture_output=True, check=True).stdout
+    shell(host, values, f"mkdir -p {ROOT} && tar -C {ROOT} -xf -", packed)
+    shell(host, values, f"ln -s /usr/bin/python3 {ROOT}/.venv/bin/python; mkdir /root/lab")
+    shell(host, values, f"echo home = /usr/bin > {ROOT}/.venv/pyvenv.cfg")
+    shell(host, values, "cat > /root/lab/ticker.wasm", module.read_bytes())
+    shell(host, values, "cat > /root/lab/hosts.yml", b"all: {hosts: {here: {ansible_connection: local}}}\n")
+    document = {"name": "timed", "kind": "service", "module": "ticker.wasm", "readiness": {"line": "tick 1"}}
+    shell(host, values, "cat > /root/lab/site.yml", json.dumps(document).encode())
+    yield host, values
+    options = "-i /root/lab/hosts.yml"
+    inside(host, values, f"{ROOT}/skerry reconcile {options} --remove-timer; {ROOT}/skerry undeploy timed {options}")
+    shell(host, values, f"rm -r {ROOT} /root/lab")
+
+
+@pytest.mark.full
+def test_systemd_of_the_controller_reconciles_again_and_again(controller: tuple[str, dict[str, Any]]) -> None:
+    host, values = controller
+
+    def skerry_there(words: str) -> str:
+        return shell(host, values, f"{ROOT}/skerry {words} -i /root/lab/hosts.yml --json")
+
+    assert json.loads(skerry_there("deploy /root/lab/site.yml"))["action"] == "created"
+    first = json.loads(skerry_there("reconcile --install-timer --every 2s"))
+    assert first["action"] == "installed"
+    assert json.loads(skerry_there("reconcile --install-timer --every 2s"))["action"] == "unchanged"
+    assert "2s" in shell(host, values, f"systemctl cat {first['timer']}")
+    since = shell(host, values, "date +%s; systemctl stop 'skerry-timed.*'").strip()
+    service = first["timer"].replace(".timer", ".service")
+    said = f"journalctl --no-pager -o cat -u {service} --since @{since}"
+    deadline = time.monotonic() + 90
+    while '"action": "repaired"' not in inside(host, values, said):
+        assert time.monotonic() < deadline, inside(host, values, said)
+        time.sleep(1)
+    assert inside(host, values, "systemctl list-units --no-legend --state=active 'skerry-timed.*'")
+    bad = inside(host, values, f"{ROOT}/skerry reconcile --install-timer --every often -i /root/lab/hosts.yml 2>&1")
+    assert "DEPLOY_108" in bad
+    assert json.loads(skerry_there("reconcile --remove-timer"))["action"] == "removed"
+    assert json.loads(skerry_there("reconcile --remove-timer"))["action"] == "absent"
+    assert not inside(host, values, "ls /etc/systemd/system | grep skerry-reconcile")
