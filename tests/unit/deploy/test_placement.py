@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from skerry.deploy import placement
@@ -145,3 +145,16 @@ def test_an_unknown_host_keeps_its_place() -> None:
     assert not found.short
     assert [(entry.host, entry.reason) for entry in found.passed] == [("h1", "unknown: it could not be asked")]
     assert isinstance(found.assignments[0], Assignment)
+
+
+@given(count=st.integers(2, 8), wanted=st.integers(1, 7), to=st.integers(0, 7), away=st.integers(0, 7))
+def test_a_host_chosen_by_hand_comes_first_and_a_left_one_last(count: int, wanted: int, to: int, away: int) -> None:
+    to, away, wanted = to % count, away % count, min(wanted, count - 1)
+    assume(to != away)
+    targets = [host(f"h{at}", zone=f"z{at % 2}") for at in range(count)]
+    views = {f"h{at}": view(*(["a"] if at == away else []), wasmtime=WASMTIME) for at in range(count)}
+    by_hand = placement.ByHand(frozenset({f"h{to}"}), frozenset({f"h{away}"}))
+    found = placement.choose(workload(placement={"replicas": wanted}), "core", targets, views, by_hand=by_hand)
+    assert len(found.assignments) == wanted
+    assert [one.why.split(";")[0] for one in found.assignments if one.host == f"h{to}"] == ["moved here by hand"]
+    assert f"h{away}" not in {one.host for one in found.assignments}
