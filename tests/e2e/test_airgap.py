@@ -28,7 +28,7 @@ from skerry.mirror.reference import parse
 from skerry.mirror.store import add
 from skerry.sandbox import k3s_source
 
-pytestmark = [pytest.mark.hosts, pytest.mark.k3s, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.hosts, pytest.mark.own_hosts, pytest.mark.k3s, pytest.mark.timeout(1500)]
 
 SANDBOX = Sandbox("skerry-airgap", "10.213.86")
 NETWORK = f"{SANDBOX.prefix}.0/24"

@@ -22,7 +22,7 @@ from skerry.deploy.kube.render import AWAY_SECONDS
 from skerry.sandbox import k3s_source
 from skerry.targets.inventory import read
 
-pytestmark = [pytest.mark.hosts, pytest.mark.k3s, pytest.mark.full, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.hosts, pytest.mark.own_hosts, pytest.mark.k3s, pytest.mark.full, pytest.mark.timeout(1800)]
 
 SANDBOX = Sandbox("skerry-pods", "10.213.116")
 HOSTS = {"cloud-1": ("11", "1536M"), "edge-1": ("21", "768M"), "edge-2": ("22", "768M")}

@@ -22,7 +22,7 @@ from skerry.sandbox import k3s_source
 from skerry.status.collect import Wanted
 from skerry.targets import inventory as inventories
 
-pytestmark = [pytest.mark.hosts, pytest.mark.k3s, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.hosts, pytest.mark.own_hosts, pytest.mark.k3s, pytest.mark.timeout(300)]
 
 SANDBOX = Sandbox("skerry-doctor", "10.213.88")
 HOSTS = {"server": ("11", "2G"), "agent": ("12", "1G")}

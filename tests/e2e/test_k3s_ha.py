@@ -14,7 +14,7 @@ from sandboxes import Sandbox, playbook, up
 
 from skerry.sandbox import k3s_source
 
-pytestmark = [pytest.mark.hosts, pytest.mark.k3s, pytest.mark.full, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.hosts, pytest.mark.own_hosts, pytest.mark.k3s, pytest.mark.full, pytest.mark.timeout(1800)]
 
 SANDBOX = Sandbox("skerry-ha", "10.213.87")
 SERVERS = {"s1": "11", "s2": "12", "s3": "13"}

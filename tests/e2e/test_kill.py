@@ -18,7 +18,7 @@ import pytest
 from own_hosts import ROOT, OwnHosts
 from sandboxes import playbook
 
-pytestmark = pytest.mark.hosts
+pytestmark = [pytest.mark.hosts, pytest.mark.own_hosts]
 
 HOST = "cut"
 #: Docker's packages take longest and are installed by the same module as those of the wasm runtimes.

@@ -16,7 +16,7 @@ from own_hosts import HOSTS, SANDBOX, OwnHosts
 from playbooks import play as run
 from support_record import Support
 
-pytestmark = [pytest.mark.hosts, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.hosts, pytest.mark.own_hosts, pytest.mark.timeout(600)]
 
 EXPORTS = "/var/lib/skerry-nfs"
 SERVER = SANDBOX.address(HOSTS["good"][0])

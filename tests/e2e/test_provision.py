@@ -20,7 +20,7 @@ from sandboxes import playbook
 
 from skerry import paths
 
-pytestmark = pytest.mark.hosts
+pytestmark = [pytest.mark.hosts, pytest.mark.own_hosts]
 
 #: The quickest part of site.yml that leaves something on a host.
 QUICK = ("--tags", "host_tuning_configure")

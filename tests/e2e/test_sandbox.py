@@ -17,6 +17,7 @@ from skerry.sandbox.docker_api import Docker
 
 pytestmark = [
     pytest.mark.hosts,
+    pytest.mark.own_hosts,
     pytest.mark.skipif(os.geteuid() != 0, reason="sandbox hosts with links need root"),
 ]
 NAME = "e2e-sandbox"

@@ -110,6 +110,24 @@ def test_a_stage_waits_for_what_it_requires_and_holds_nobody_up(tmp_path: Path) 
     assert all(one.outcome is Outcome.PASSED for one in found.values())
 
 
+def test_stages_that_share_hosts_run_one_after_another_beside_the_rest(tmp_path: Path) -> None:
+    events = tmp_path / "events"
+
+    def noting(name: str, seconds: float) -> str:
+        note = f"open({str(events)!r}, 'a').write"
+        return f"import time; {note}('{name}+ '); time.sleep({seconds}); {note}('{name}- ')"
+
+    run(
+        stage("one", noting("one", 1.0)),
+        stage("two", noting("two", 0)),
+        stage("beside", noting("beside", 3.0), together=True),
+    )
+    seen = events.read_text().split()
+    assert [event for event in seen if "beside" not in event] == ["one+", "one-", "two+", "two-"]
+    assert seen.index("beside+") < seen.index("one-")
+    assert seen.index("two-") < seen.index("beside-")
+
+
 def test_an_unmet_need_skips_with_its_reason_and_leaves_nothing_to_clean() -> None:
     found = run(
         stage("hosts up", "print('x')", needs=(Need.HOSTS,)),

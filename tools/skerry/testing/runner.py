@@ -137,7 +137,7 @@ Watcher = Callable[[Sequence[Running], Result | None], None]
 
 
 class Runner:
-    """Runs a plan; stages that may run together do, two at a time.
+    """Runs a plan, two stages at a time; of those that may not run together one, beside one that may.
 
     Args:
         unmet: for each need, why this machine does not meet it, or None when it does (asked once, when first needed).
@@ -159,8 +159,7 @@ class Runner:
         """
         ordinary = [stage for stage in stages if not stage.always]
         try:
-            self._run_all([stage for stage in ordinary if stage.together], WORKERS)
-            self._run_all([stage for stage in ordinary if not stage.together], 1)
+            self._run_all(ordinary, WORKERS)
         except KeyboardInterrupt:
             self._interrupt(ordinary)
             raise
@@ -199,9 +198,11 @@ class Runner:
                 time.sleep(POLL)
 
     def _next(self, waiting: Sequence[Stage]) -> Stage | None:
-        """The first stage that waits for no other one of these."""
+        """The first stage that waits for no other one of these; of those that share hosts one at a time."""
         ahead = {stage.name for stage in waiting} | {running.stage.name for running in self._running}
-        return next((stage for stage in waiting if not ahead & set(stage.requires)), None)
+        taken = any(not running.stage.together for running in self._running)
+        return next((stage for stage in waiting
+                     if not ahead & set(stage.requires) and (stage.together or not taken)), None)
 
     def _stop(self, waiting: Iterable[Stage]) -> None:
         """The run's time is up: end what runs, leave out the rest."""

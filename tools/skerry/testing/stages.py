@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class Stage:
         commands: run one after another, all of them, also when one fails.
         deadline: seconds for all commands together; then the stage is ended and has failed.
         wants: provided where possible; tests of the stage that miss it skip themselves.
-        together: may run at the same time as other such stages.
+        together: may run at the same time as any other stage; the rest share hosts, and run one after another.
         requires: stages that must have passed.
         always: runs at the end whatever happened, once any stage of ``cleans`` was started.
         junit: the stage writes JUnit reports, whose cases are counted.
@@ -158,14 +158,20 @@ def _hosts(mode: Mode, keep: bool) -> list[Stage]:
                 },
             )
         )
-    seconds = 3600 if mode is Mode.FULL else 1200
-    stages.append(
-        _pytest("e2e", "tests/e2e", seconds, "--timeout=900", needs=(Need.HOSTS,), environment=mine)
-    )
+    seconds = 3600 if mode is Mode.FULL else 1500
+    stages.append(_pytest("e2e", "tests/e2e", seconds, "--timeout=900", "-m", "not own_hosts", needs=(Need.HOSTS,),
+                          environment=mine))
     if not keep:
-        down = Stage("hosts down", (destroy,), 180, needs=(Need.HOSTS,), environment=environment)
-        stages.append(replace(down, always=True, cleans=("hosts up",)))
+        stages.append(Stage("hosts down", (destroy,), 180, needs=(Need.HOSTS,), environment=environment, always=True,
+                            cleans=("hosts up",)))
     return stages
+
+
+def _own_hosts(mode: Mode) -> Stage:
+    """Tests that make hosts of their own, beside the others; the images are those of the shared hosts."""
+    seconds = 7200 if mode is Mode.FULL else 1800
+    return _pytest("e2e own hosts", "tests/e2e", seconds, "--timeout=900", "-m", "own_hosts", needs=(Need.HOSTS,),
+                   requires=("hosts up",), together=True, environment={"SKERRY_TEST_MODE": mode.value})
 
 
 def plan(mode: Mode, only: Sequence[str] = (), keep: bool = False) -> list[Stage]:
@@ -176,14 +182,16 @@ def plan(mode: Mode, only: Sequence[str] = (), keep: bool = False) -> list[Stage
         keep: use hosts that are up, and leave them up: for the inner loop.
     """
     mine = {"SKERRY_TEST_MODE": mode.value}
-    stages = [*_static(), _pytest("unit", "tests/unit", 240, "-n", "2", "--timeout=120", environment=mine)]
+    unit = _pytest("unit", "tests/unit", 240, "-n", "2", "--timeout=120", together=True, environment=mine)
+    stages = [*_static(), unit]
     if mode is not Mode.QUICK:
-        # What takes longest of the stages that run together begins first.
+        # What takes longest begins first: the shared hosts, and beside them one after another what may.
         build, tests = _kubernetes(mine)
         wants = (Need.BROWSER, Need.MONITORING)
         integration = _pytest("integration", "tests/integration", 1200, "--timeout=300", wants=wants, together=True,
                               environment=mine)
-        stages = [build, integration, *stages, tests, *_hosts(mode, keep)]
+        stages = [build, *_hosts(mode, keep), integration, _own_hosts(mode), *stages, tests]
+        stages.sort(key=lambda stage: stage.always)
     if not only:
         return stages
     wanted = set(only) | {f"role {name}" for name in only}
