@@ -39,6 +39,8 @@ TICKER = {"name": "ticker", "kind": "service", "module": "ticker.wasm", "readine
           "secrets": {"TOKEN": {"env": "SKERRY_TEST_TOKEN"}}, "limits": {"memory": "64Mi", "cpu": 0.5},
           "files": [{"source": "config", "guest": "/etc/app/config"}]}
 
+#: Where the host's side keeps everything.
+STATE = "/var/lib/skerry/deployed"
 #: On a host: some runtime's command was proved there. Debian 13 has one of its own, wasmtime's comes with a mirror.
 HAS_RUNTIME = "grep -Eq 'bin/(wasmtime|wasmedge)\"' /etc/ansible/facts.d/skerry.fact"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from deploying import Run, actions, build, converged, hosts_with, inside, objects, rows, skerry
+from deploying import STATE, Run, actions, build, converged, hosts_with, inside, objects, rows, skerry
 
 from skerry.testing.http_component import component
 from skerry.testing.http_load import Load
@@ -209,7 +209,7 @@ def test_a_port_has_one_owner_and_is_let_go(run: Run, inventory: Path, hosts: di
     for place, (host, values) in zip(places(hosts), hosts.items(), strict=True):
         with pytest.raises(ConnectionRefusedError):
             get(place)
-        left = "ls /etc/systemd/system /etc/systemd/system/*.wants /run/skerry /var/lib/skerry/workloads"
+        left = f"ls /etc/systemd/system /etc/systemd/system/*.wants /run/skerry/deployed {STATE}/workloads"
         assert "skerry-web" not in inside(host, values, left)
         assert not units(host, values, "web")
 

@@ -18,7 +18,7 @@ import hostile_modules
 import pytest
 import wasm_modules
 import yaml
-from deploying import ENVIRONMENT, ROOT, SERVICE, build, hosts_with, inside, objects, rows, skerry
+from deploying import ENVIRONMENT, ROOT, SERVICE, STATE, build, hosts_with, inside, objects, rows, skerry
 
 pytestmark = pytest.mark.hosts
 
@@ -128,7 +128,7 @@ class Site:
         data = hostile_modules.forks()
         digest = hashlib.sha256(data).hexdigest()
         text = "".join(f"\\{byte:03o}" for byte in data)
-        self.inside(f"mkdir -p /var/lib/skerry/store && printf '{text}' > /var/lib/skerry/store/{digest}")
+        self.inside(f"mkdir -p {STATE}/store && printf '{text}' > {STATE}/store/{digest}")
         return f"sha256:{digest}"
 
     def lay_out(self) -> None:
@@ -234,7 +234,7 @@ def test_every_attack_at_once_ends_at_its_limit_and_the_neighbour_goes_on(site: 
     assert all(size < (32 << 20) + BEYOND for size in held.values()), held
     site.clean()
     assert site.disk() < before + (32 << 20), "what was taken was not given back"
-    assert site.inside("ls /var/lib/skerry/workloads; pgrep -fa 'wasm(time|edge) '; true").strip() == ""
+    assert site.inside(f"ls {STATE}/workloads; pgrep -fa 'wasm(time|edge) '; true").strip() == ""
 
 
 @pytest.mark.full

@@ -19,6 +19,7 @@ from deploying import (
     HAS_RUNTIME,
     ROOT,
     SERVICE,
+    STATE,
     Run,
     actions,
     build,
@@ -105,7 +106,7 @@ def test_what_was_deployed_is_brought_about_again_without_its_file(
     run(TICKER, NIGHTLY)
     here = place_of(inventory)
     assert set(reconcile(inventory).values()) == {"unchanged"}
-    inside(here, hosts[here], "systemctl stop 'skerry-ticker.*' skerry-nightly.timer; rm /var/lib/skerry/store/*")
+    inside(here, hosts[here], f"systemctl stop 'skerry-ticker.*' skerry-nightly.timer; rm {STATE}/store/*")
     expected = {("ticker", here): "repaired"} | {("nightly", host): "unchanged" for host in hosts}
     expected["nightly", here] = "repaired"
     assert reconcile(inventory) == expected
@@ -172,7 +173,7 @@ def test_a_move_has_no_gap_and_is_all_or_nothing(run: Run, inventory: Path, host
         (there, "failed", "HOST_012"), (here, "held", None)}
     [row] = rows(inventory, "ticker")
     assert (row["host"], row["ready"], row["restarts"]) == (here, True, 0)
-    left = inside(there, hosts[there], "ls /etc/systemd/system /var/lib/skerry/workloads | grep ticker")
+    left = inside(there, hosts[there], f"ls /etc/systemd/system {STATE}/workloads | grep ticker")
     assert not left, "nothing half done"
     inside(there, hosts[there], "echo good > /srv/skerry-reconcile/config")
 

@@ -23,6 +23,7 @@ from skerry.deploy.exchange import PROTOCOL
 from skerry.deploy.model import Limits
 from skerry.testing.http_component import component
 
+STATE = "/var/lib/skerry/deployed"
 SUBMITTED = {"owner": "molecule", "names": ["molecule-job"], "prune": False}
 #: A port that is asked without anything but what every host has.
 ASK = """python3 -c "from urllib.request import urlopen; print(urlopen('http://127.0.0.1:18099/').read().decode())" """
@@ -44,8 +45,8 @@ def test_it_says_what_it_is(host):
 
 
 def test_nobody_else_may_read_its_state(host):
-    revisions = host.file("/var/lib/skerry/workloads")
-    assert not revisions.exists or host.check_output("stat -c %U /var/lib/skerry") == "root"
+    revisions = host.file(f"{STATE}/workloads")
+    assert not revisions.exists or host.check_output(f"stat -c %U {STATE}") == "root"
 
 
 @pytest.fixture
@@ -63,8 +64,8 @@ def make(host):
 
     def desired(name, kind, module, form="core", runtime=None, **more):
         digest = hashlib.sha256(module).hexdigest()
-        text, place = base64.b64encode(module).decode(), f"/var/lib/skerry/store/{digest}"
-        host.check_output(f"mkdir -p /var/lib/skerry/store && echo {text} | base64 -d > {place} && chmod 444 {place}")
+        text, place = base64.b64encode(module).decode(), f"{STATE}/store/{digest}"
+        host.check_output(f"mkdir -p {STATE}/store && echo {text} | base64 -d > {place} && chmod 444 {place}")
         found = {
             "format": 1, "name": name, "owner": "molecule", "kind": kind, "rung": "process",
             "runtime": runtime or wasmtime(),
@@ -90,7 +91,7 @@ def test_a_job_runs_and_its_end_is_known(host, job, support):
     apply = {"op": "apply", "workloads": [job], "secrets": {}, **SUBMITTED}
     results = [one["result"]["action"] for one in talk(host, apply, apply) if "result" in one]
     assert results == ["created", "unchanged"]
-    runs = "/var/lib/skerry/workloads/molecule-job/runs"
+    runs = f"{STATE}/workloads/molecule-job/runs"
     host.check_output(f"for i in $(seq 100); do test -e {runs} && break; sleep 0.2; done; test -e {runs}")
     [row] = next(one["workloads"] for one in talk(host, {"op": "status"}) if "workloads" in one)
     assert row["last"]["exit_code"] == EXIT_CODE
@@ -110,7 +111,7 @@ def test_a_job_runs_in_a_container(host, make, support):
     apply = {"op": "apply", "workloads": [job], "secrets": {}, **SUBMITTED, "names": ["molecule-box"]}
     results = [one["result"]["action"] for one in talk(host, apply, apply) if "result" in one]
     assert results == ["created", "unchanged"]
-    runs = "/var/lib/skerry/workloads/molecule-box/runs"
+    runs = f"{STATE}/workloads/molecule-box/runs"
     host.check_output(f"for i in $(seq 100); do test -e {runs} && break; sleep 0.2; done; test -e {runs}")
     [last] = map(json.loads, host.check_output(f"cat {runs}").splitlines())
     assert (last["exit_code"], last.get("code_lost")) == ((EXIT_CODE, None) if crun["exit_code_kept"] else (None, True))
@@ -123,7 +124,7 @@ def test_a_job_runs_in_a_container(host, make, support):
 def test_nothing_is_left(host, job):
     talk(host, {"op": "apply", "workloads": [job], "secrets": {}, **SUBMITTED})
     talk(host, {"op": "remove", "names": ["molecule-job"]})
-    assert not host.run("ls /etc/systemd/system/skerry-molecule-job* /var/lib/skerry/workloads/molecule-job").stdout
+    assert not host.run(f"ls /etc/systemd/system/skerry-molecule-job* {STATE}/workloads/molecule-job").stdout
 
 
 def test_a_port_is_handed_over(host, make):
@@ -143,4 +144,4 @@ def test_a_port_is_handed_over(host, make):
     assert len(units.splitlines()) == 1
     talk(host, {"op": "remove", "names": ["molecule-web"]})
     assert host.run(ASK).failed
-    assert not host.run("ls -d /etc/systemd/system/skerry-molecule-web* /run/skerry/skerry-molecule-web*").stdout
+    assert not host.run("ls -d /etc/systemd/system/skerry-molecule-web* /run/skerry/deployed/*molecule-web*").stdout

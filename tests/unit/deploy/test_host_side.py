@@ -20,7 +20,7 @@ from skerry.deploy import load
 from skerry.deploy.desired import desired
 from skerry.deploy.placement import Assignment
 from skerry.testing.http_component import component
-from skerry_host import apply, argv, handover, places, ports, records, store, units
+from skerry_host import apply, argv, containers, handover, places, ports, records, store, systemd, units
 from skerry_host.calendar import on_calendar
 from skerry_host.faults import HostError
 
@@ -175,6 +175,22 @@ def test_a_changed_file_is_not_started(root: Path, tmp_path: Path) -> None:
     store.path(digest).write_bytes(b"other")
     with pytest.raises(HostError, match="HOST_003"):
         store.verify(digest)
+
+
+def test_what_other_roles_keep_is_left_to_them(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "RUN", root / str(places.RUN).lstrip("/"))
+    monkeypatch.setattr(systemd, "call", lambda *_, **__: "")
+    monkeypatch.setattr(containers, "forget", lambda: None)
+    others = [root / name for name in ("var/lib/skerry/images.json", "var/lib/skerry/artifacts.json",
+                                       "run/skerry/docker.json")]
+    for one in others:
+        places.write(one, '{"of": "another role"}')
+    for mine in (places.STATE, places.RUN):
+        places.write(mine / "images.json", "{}")
+    apply.clear()
+    assert [one.read_text() for one in others] == ['{"of": "another role"}'] * 3
+    assert not places.STATE.exists()
+    assert not places.RUN.exists()
 
 
 def test_five_revisions_are_kept(root: Path, tmp_path: Path) -> None:

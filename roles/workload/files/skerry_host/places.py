@@ -7,12 +7,13 @@ from pathlib import Path
 
 #: Moved by tests only.
 _ROOT = os.environ.get("SKERRY_HOST_ROOT", "")
-STATE = Path(_ROOT + "/var/lib/skerry")
+#: A folder of its own: what other roles note lies beside it.
+STATE = Path(_ROOT + "/var/lib/skerry/deployed")
 STORE = STATE / "store"
 WORKLOADS = STATE / "workloads"
 LOCK = STATE / "lock"
 UNITS = Path(_ROOT + "/etc/systemd/system")
-RUN = Path(_ROOT + "/run/skerry")
+RUN = Path(_ROOT + "/run/skerry/deployed")
 FACTS = Path(_ROOT + "/etc/ansible/facts.d/skerry.fact")
 COMMAND = "/usr/local/sbin/skerry-host"
 #: First line of every unit that is ours.
