@@ -234,6 +234,12 @@ def test_how_a_run_ended(over: dict[str, Any], reason: str, told: dict[str, Any]
     assert (row["host"], row["number"], row["last"]["invocation"]) == ("edge-1", 3, "a-1")
 
 
+def test_an_evicted_pod_is_replaced_and_any_other_end_is_a_failure() -> None:
+    gone = pod_of(made(), reason="Evicted", terminated={"exitCode": 137})
+    assert not roll._hopeless(gone)
+    assert "exit code 137" in roll._hopeless(pod_of(made(), terminated={"exitCode": 137}))
+
+
 def test_what_a_lost_node_does_is_unknown_and_not_gone() -> None:
     one = made()
     (row,) = pods.rows(seen(one, pod_of(one, running={}), lost=frozenset({"n1"})), 0)

@@ -64,6 +64,11 @@ def ready(pod: Object) -> bool:
     return bool(condition(pod, "Ready").get("status") == "True" and not pod["metadata"].get("deletionTimestamp"))
 
 
+def evicted(pod: Object) -> bool:
+    """Whether its node took it away because it ran short of something."""
+    return bool((pod.get("status") or {}).get("reason") == "Evicted")
+
+
 def trouble(pod: Object) -> str:
     """Why a pod does not run, in the cluster's words; "" when it does, or may soon."""
     status = container(pod)

@@ -235,13 +235,17 @@ class Roll:
         _end_trials(self.cluster, self.name)
         policy = next(item for item in render.objects(self.desired) if item["kind"] == "NetworkPolicy")
         self.cluster.apply(policy)
-        name = self.cluster.create(render.trial(self.desired, token_hex(3), patience + 30))["metadata"]["name"]
+        name = self._trial(patience)
         try:
             until = time.monotonic() + patience
             while True:
                 pod = self.cluster.find("Pod", name)
                 if pod is None:
                     raise self._failed(f"its trial {name} was deleted meanwhile")
+                if seen.evicted(pod) and time.monotonic() < until:  # short of memory for a moment: once more
+                    self.cluster.delete("Pod", name)
+                    name = self._trial(patience)
+                    continue
                 if self._told([pod], line):
                     return
                 self._check([pod], False)
@@ -250,6 +254,10 @@ class Roll:
                 time.sleep(_TICK)
         finally:
             self.cluster.delete("Pod", name)
+
+    def _trial(self, patience: int) -> str:
+        made = self.cluster.create(render.trial(self.desired, token_hex(3), patience + 30))
+        return str(made["metadata"]["name"])
 
     def _settle(self, line: re.Pattern[str] | None = None) -> None:
         """Wait for the end of the roll-out; what stands still for too long has failed."""
@@ -289,7 +297,7 @@ class Roll:
         wanted = render.content(self.desired)
         return [pod for pod in self.cluster.every("Pod", **{render.INSTANCE: self.name})
                 if (pod["metadata"].get("annotations") or {}).get(render.CONTENT) == wanted
-                and not pod["metadata"].get("deletionTimestamp")
+                and not pod["metadata"].get("deletionTimestamp") and not seen.evicted(pod)
                 and (pod.get("spec") or {}).get("nodeName") not in self.lost]
 
     def _told(self, pods: Iterable[Object], line: re.Pattern[str]) -> bool:
@@ -347,8 +355,8 @@ def _superfluous(runs: list[Object], desired: Desired) -> list[Object]:
 
 def _hopeless(pod: Object) -> str:
     """Why a new pod will not become ready; "" while it may."""
-    if seen.ready(pod) or pod["metadata"].get("deletionTimestamp"):
-        return ""
+    if seen.ready(pod) or pod["metadata"].get("deletionTimestamp") or seen.evicted(pod):
+        return ""  # Kubernetes puts another in the place of one that a node had no room for
     status, name = seen.container(pod), pod["metadata"]["name"]
     waiting = (status.get("state") or {}).get("waiting") or {}
     if waiting.get("reason") in seen.HOPELESS:
