@@ -84,6 +84,14 @@ def hosts_with(inventory: Path, look: str) -> dict[str, dict[str, Any]]:
     return {name: values for name, values in every.items() if "yes" in inside(name, values, test).split()}
 
 
+def able(inventory: Path, look: str, lacking: str) -> dict[str, dict[str, Any]]:
+    """As `hosts_with`; skips for the reason ``lacking`` where there are none."""
+    found = hosts_with(inventory, look)
+    if not found:
+        pytest.skip(lacking)
+    return found
+
+
 def build(source: str, target: Path, triple: str = "wasm32-wasi") -> Path:
     """A C program, built with the toolchain from PyPI."""
     target.with_suffix(".c").write_text(source)

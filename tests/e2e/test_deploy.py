@@ -15,9 +15,9 @@ from deploying import (
     SERVICE,
     TOKEN,
     Run,
+    able,
     actions,
     build,
-    hosts_with,
     inside,
     objects,
     rows,
@@ -35,10 +35,7 @@ TICKER = {**EXPOSED, "secrets": {"TOKEN": {"env": "SKERRY_TEST_TOKEN", "mount": 
 @pytest.fixture(scope="module")
 def hosts(inventory: Path) -> dict[str, dict[str, Any]]:
     """Hosts that have a runtime and the host's side, with their variables."""
-    found = hosts_with(inventory, HAS_RUNTIME)
-    if not found:
-        pytest.skip("no host has a runtime's command")
-    return found
+    return able(inventory, HAS_RUNTIME, "no host has a runtime's command")
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +151,14 @@ def test_a_job_runs_once_more_and_a_schedule_waits(run: Run, inventory: Path, ho
         assert f"{row['host']}/{row['last']['invocation']}" in ids
     assert actions(run(schedule, options=("--prune",))) == {"unchanged", "removed"}
     assert not rows(inventory, "job")
+
+
+def test_wait_stays_until_jobs_have_run(run: Run, hosts: dict[str, Any]) -> None:
+    for code in (0, 3):
+        job = {"name": "job", "kind": "job", "module": "ticker.wasm", "args": [str(code)]}
+        told = run(job, TICKER, options=("--wait", "60"), code=min(code, 1))
+        ended = {one["host"]: one["last"]["exit_code"] for one in told if one.get("state") in ("done", "failed")}
+        assert ended == dict.fromkeys(hosts, code)
 
 
 def test_an_unreachable_host_is_unknown_and_caught_up(run: Run, inventory: Path, hosts: dict[str, Any]) -> None:

@@ -20,9 +20,9 @@ from deploying import (
     TICKER,
     TOKEN,
     Run,
+    able,
     actions,
     build,
-    hosts_with,
     inside,
     objects,
     rows,
@@ -70,19 +70,14 @@ int main(int argc, char **argv) {
 @pytest.fixture(scope="module")
 def hosts(inventory: Path) -> dict[str, dict[str, Any]]:
     """Hosts whose Docker runs WebAssembly."""
-    found = hosts_with(inventory, "grep -q '\"wasm_runtime\": \"crun\"' /etc/ansible/facts.d/skerry.fact")
-    if not found:
-        pytest.skip("no host has Docker with a runtime that was proved to run WebAssembly")
-    return found
+    return able(inventory, "grep -q '\"wasm_runtime\": \"crun\"' /etc/ansible/facts.d/skerry.fact",
+                "no host has Docker with a runtime that was proved to run WebAssembly")
 
 
 @pytest.fixture(scope="module")
 def every(inventory: Path) -> dict[str, dict[str, Any]]:
     """Hosts that have Docker."""
-    found = hosts_with(inventory, "docker info >/dev/null")
-    if not found:
-        pytest.skip("no host has Docker")
-    return found
+    return able(inventory, "docker info >/dev/null", "no host has Docker")
 
 
 @pytest.fixture(scope="module")

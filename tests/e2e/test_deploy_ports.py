@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from deploying import STATE, Run, actions, build, converged, hosts_with, inside, objects, rows, skerry
+from deploying import STATE, Run, able, actions, build, hosts_with, inside, objects, rows, skerry
 
 from skerry.testing.http_component import component
 from skerry.testing.http_load import Load
@@ -52,17 +52,10 @@ int main(void) {
 
 
 @pytest.fixture(scope="module")
-def inventory(request: pytest.FixtureRequest) -> Path:
-    return converged(request)
-
-
-@pytest.fixture(scope="module")
 def hosts(inventory: Path) -> dict[str, dict[str, Any]]:
     """Hosts that have a server for wasi:http, with their variables."""
-    found = hosts_with(inventory, "grep -q 'bin/wasmtime' /etc/ansible/facts.d/skerry.fact")
-    if not found:
-        pytest.skip("no host has wasmtime's command: it is in no mirror here")
-    return found
+    return able(inventory, "grep -q 'bin/wasmtime' /etc/ansible/facts.d/skerry.fact",
+                "no host has wasmtime's command: it is in no mirror here")
 
 
 @pytest.fixture(scope="module")

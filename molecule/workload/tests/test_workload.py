@@ -8,6 +8,7 @@ import json
 import sys
 
 import pytest
+from deploying import STATE
 
 from skerry import paths
 
@@ -23,7 +24,6 @@ from skerry.deploy.exchange import PROTOCOL
 from skerry.deploy.model import Limits
 from skerry.testing.http_component import component
 
-STATE = "/var/lib/skerry/deployed"
 SUBMITTED = {"owner": "molecule", "names": ["molecule-job"], "prune": False}
 #: A port that is asked without anything but what every host has.
 ASK = """python3 -c "from urllib.request import urlopen; print(urlopen('http://127.0.0.1:18099/').read().decode())" """

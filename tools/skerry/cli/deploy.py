@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from skerry.cli.options import AsJson, HostTimeout, Inventory, On
 from skerry.errors import Exit
-
-if TYPE_CHECKING:
-    from skerry.deploy.verbs import Overview
 
 app = typer.Typer(add_completion=False)
 
@@ -60,40 +57,8 @@ def deploy(
     show.submission(found, diff, as_json, time.monotonic() - began)
     if not wait or dry_run or found.failed:
         return found.exit_code
-    waited = verbs.until_ready(targets, inventory, [one.name for one in submitted if one.workload.kind != "job"],
-                               began + wait, host_timeout)
-    if not waited.ready:
-        return _not_ready(waited, as_json)
-    jobs = [one.name for one in submitted if one.workload.kind == "job"]
-    if jobs:
-        ended = verbs.until_ended(targets, inventory, jobs, began + wait, host_timeout)
-        return _runs(ended, as_json) or found.exit_code
-    return found.exit_code
-
-
-def _not_ready(found: Overview, as_json: bool) -> Exit:
-    """Tell what was ready once, or never, and is not now."""
-    from rich.console import Console
-
-    from skerry.deploy import show
-
-    if as_json:
-        for row in found.rows:
-            show.line({key: row.get(key) for key in ("host", "name", "state", "ready", "restarts")})
-    else:
-        show.overview(Console(), found)
-    return Exit.FAILED
-
-
-def _runs(found: Overview, as_json: bool) -> Exit:
-    """Tell how jobs ended; whether all ended well."""
-    from rich.console import Console
-
-    from skerry.deploy import show
-
-    if as_json:
-        for row in found.rows:
-            show.line({"host": row["host"], "name": row["name"], "state": row["state"], "last": row.get("last")})
-    else:
-        show.overview(Console(), found)
-    return Exit.OK if all(row["state"] in ("done", "unknown", "dead") for row in found.rows) else Exit.FAILED
+    settled = verbs.settled(targets, inventory, [one.name for one in submitted], began + wait, host_timeout)
+    fine = all(verbs.well(row) for row in settled.rows)
+    if not fine or any(one.workload.kind == "job" for one in submitted):
+        show.waited(settled, as_json)
+    return found.exit_code if fine else Exit.FAILED

@@ -395,8 +395,7 @@ class Rollout:
                     state.pins[self.owner][name] = sorted(state.pinned(self.owner, name) & fit)
 
     def _done(self) -> Report:
-        for name in self.report.faults.keys() & self.state.dead.keys():
-            self.report.faults = {host: fault for host, fault in self.report.faults.items() if host != name}
+        self.report.faults = {host: fault for host, fault in self.report.faults.items() if host not in self.state.dead}
         for at, one in enumerate(self.report.outcomes):
             if one.action in ("remove", "removed") and not one.why:
                 self.report.outcomes[at] = replace(one, why=self._why_gone(one))

@@ -173,3 +173,12 @@ def overview(console: Console, found: Overview) -> None:
         console.print(Text(said, style="magenta"), soft_wrap=True)
     for host, fault in sorted(found.faults.items()):
         console.print(Text(f"  {host} was not reached: {fault.cause}", style="magenta"), soft_wrap=True)
+
+
+def waited(found: Overview, as_json: bool) -> None:
+    """What ``skerry deploy --wait`` saw at its end."""
+    if not as_json:
+        overview(Console(), found)
+        return
+    for row in found.rows:
+        line({key: row.get(key) for key in ("host", "name", "state", "ready", "restarts", "last")})

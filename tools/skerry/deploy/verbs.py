@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skerry.deploy import record, wanted
-from skerry.deploy.exchange import SECONDS, Side, connect
+from skerry.deploy.exchange import SECONDS, Hosts, Side, connect
 from skerry.deploy.kube import places
 from skerry.errors import Exit, SkerryError
 from skerry.targets.api import Target
@@ -46,11 +46,16 @@ def given(notes: record.Notes, host: str, dead: Mapping[str, str] | None = None)
 def overview(targets: Sequence[Target], inventory: Sequence[str], names: Sequence[str] = (),
              seconds: float = SECONDS) -> Overview:
     """What runs where. Hosts without the role workload have nothing and are no fault."""
-    found = Overview()
     with connect(targets, seconds, places(targets)) as hosts:
-        said = hosts.each(hosts.open, lambda host: [row for answer in host.ask({"op": "status"}, seconds)
-                                                    for row in answer["workloads"]])
-        found.faults = {name: fault for name, fault in hosts.faults.items() if fault.code != "DEPLOY_030"}
+        return _looked(hosts, inventory, names, seconds)
+
+
+def _looked(hosts: Hosts, inventory: Sequence[str], names: Sequence[str], seconds: float) -> Overview:
+    """`overview` over connections that are open."""
+    found = Overview()
+    said = hosts.each(hosts.open, lambda host: [row for answer in host.ask({"op": "status"}, seconds)
+                                                for row in answer["workloads"]])
+    found.faults = {name: fault for name, fault in hosts.faults.items() if fault.code != "DEPLOY_030"}
     notes = record.read(inventory)
     found.dead = {name: since for name, since in wanted.read(inventory).dead.items() if name in hosts.names}
     for name in hosts.names:
@@ -65,32 +70,29 @@ def overview(targets: Sequence[Target], inventory: Sequence[str], names: Sequenc
     return found
 
 
-def until_ended(targets: Sequence[Target], inventory: Sequence[str], names: Sequence[str], deadline: float,
-                seconds: float = SECONDS) -> Overview:
-    """What `overview` says of jobs once their runs have ended, or at ``deadline`` (of `time.monotonic`)."""
-    while True:
-        found = overview(targets, inventory, names, seconds)
-        if all(run_ended(row) for row in found.rows) or time.monotonic() > deadline:
-            return found
-        time.sleep(1)
+def settled(targets: Sequence[Target], inventory: Sequence[str], names: Sequence[str], deadline: float,
+            seconds: float = SECONDS) -> Overview:
+    """What `overview` says once services and schedules are ready and jobs have run, or at ``deadline`` (of
+    `time.monotonic`)."""
+    with connect(targets, seconds, places(targets)) as hosts:
+        while True:
+            found = _looked(hosts, inventory, names, seconds)
+            if all(well(row) or _over(row) for row in found.rows) or time.monotonic() > deadline:
+                return found
+            time.sleep(1)
 
 
-def until_ready(targets: Sequence[Target], inventory: Sequence[str], names: Sequence[str], deadline: float,
-                seconds: float = SECONDS) -> Overview:
-    """What `overview` says of services and schedules once all are ready, or at ``deadline`` (of `time.monotonic`)."""
-    while names:
-        found = overview(targets, inventory, names, seconds)
-        if found.ready or time.monotonic() > deadline:
-            return found
-        time.sleep(1)
-    return Overview()
-
-
-def run_ended(row: Mapping[str, Any]) -> bool:
-    """Whether a job of `overview` has run; what cannot be asked is not waited for."""
+def well(row: Mapping[str, Any]) -> bool:
+    """Whether a row of `overview` is as its file wants it: a service or schedule ready, a job's run ended well. What
+    cannot be asked counts as that."""
     if row["state"] in ("unknown", "dead"):
         return True
-    return row["last"] is not None and row["state"] not in ("starting", "running", "restarting")
+    return bool(row["state"] == "done" if row["kind"] == "job" else row.get("ready") or "dead" in row)
+
+
+def _over(row: Mapping[str, Any]) -> bool:
+    """Whether it is a job that has run, well or not."""
+    return bool(row["kind"] == "job" and row["last"] and row["state"] not in ("starting", "running", "restarting"))
 
 
 @dataclass

@@ -74,12 +74,12 @@ def _check(desired: Desired) -> None:
     if desired["module"]["form"] == "image":
         images.id_of(desired["module"]["name"])
     units.files(desired)
-    for name in records.names():
-        taken = {one["port"] for one in ports.of(records.current(name) or {}) if name != desired["name"]}
-        for one in ports.of(desired):
-            if one["port"] in taken:
-                raise HostError("HOST_064", f"{desired['name']}: port {one['port']} is {name}'s on this host",
-                                f"choose another port, or undeploy {name} first")  # fmt: skip
+    mine = {one["port"] for one in ports.of(desired)}
+    for name in records.names() if mine else ():
+        taken = mine & {one["port"] for one in ports.of(records.current(name) or {})}
+        if taken and name != desired["name"]:
+            raise HostError("HOST_064", f"{desired['name']}: port {min(taken)} is {name}'s on this host",
+                            f"choose another port, or undeploy {name} first")  # fmt: skip
 
 
 def apply(

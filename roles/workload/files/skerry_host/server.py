@@ -113,6 +113,7 @@ class Server:
         systemd.call("start", "--no-block", unit)
         deadline, invocation = time.monotonic() + 10, ""
         while invocation in ("", before["InvocationID"]) and time.monotonic() < deadline:
+            time.sleep(0.02)
             invocation = systemd.show([unit])[unit]["InvocationID"]
         self.send({"result": apply.outcome(desired["name"], "started", invocation=invocation)})
 

@@ -200,13 +200,17 @@ class _Run:
             self.killed = now
             self.slot.kube.delete(f"/api/v1/namespaces/{self.slot.namespace}/pods/{self.name}", "delete the pod")
 
+    def _status(self) -> dict[str, Any]:
+        path = f"/api/v1/namespaces/{self.slot.namespace}/pods/{self.name}"
+        found: dict[str, Any] = self.slot.kube.request("GET", path, "read the pod").get("status", {})
+        return found
+
     def _look_for_trouble(self, now: float, begun: float) -> None:
         """A pod that will never start says so in its status."""
         if now - self.looked < 1:
             return
         self.looked = now
-        path = f"/api/v1/namespaces/{self.slot.namespace}/pods/{self.name}"
-        status = self.slot.kube.request("GET", path, "read the pod").get("status", {})
+        status = self._status()
         said = ""
         for container in status.get("containerStatuses") or []:
             waiting = (container.get("state") or {}).get("waiting") or {}
@@ -237,10 +241,9 @@ class _Run:
         """Whether the kill was the kernel's: the kubelet says so, or the peak reached the limit."""
         if full(self.group.peak, self.slot.spec.memory):
             return True
-        path = f"/api/v1/namespaces/{self.slot.namespace}/pods/{self.name}"
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
-            status = self.slot.kube.request("GET", path, "read the pod").get("status", {})
+            status = self._status()
             for container in status.get("containerStatuses") or []:
                 over = (container.get("state") or {}).get("terminated")
                 if over:
@@ -254,8 +257,7 @@ class _Run:
         Raises:
             ProbeError: RUN_024 when it was short of something else.
         """
-        path = f"/api/v1/namespaces/{self.slot.namespace}/pods/{self.name}"
-        status = self.slot.kube.request("GET", path, "read the pod").get("status", {})
+        status = self._status()
         if status.get("reason") != "Evicted":
             return False
         said = str(status.get("message", ""))
