@@ -73,18 +73,20 @@ class Fault:
     follows: set[str] = field(default_factory=set)
 
 
+# Each workload has a name of its own: after a refusal the ReplicaSet controller may, for five minutes, believe that
+# the pods of a ReplicaSet of that name are on their way (its expectations are kept by name), and make none.
 DNS = running("Deployment", "coredns", "kube-system", replicas=0)
 FAULTS = {
     "no room": Fault("CLUSTER_235", "doctored/web-", [
         running("Deployment", "web", container={"resources": {"requests": {"memory": "900Gi"}}})]),
     "no node of that architecture": Fault("CLUSTER_239", "doctored/web-", [
         running("Deployment", "web", nodeSelector={"kubernetes.io/arch": "riscv64"})]),
-    "quota used up": Fault("CLUSTER_250", "doctored/web", [
-        named("ResourceQuota", "small", spec={"hard": {"pods": "0"}}), running("Deployment", "web")]),
-    "forbidden by Pod Security": Fault("CLUSTER_251", "doctored/web", [
-        named("Namespace", SPACE, "", labels=SECURE), running("Deployment", "web")]),
-    "ServiceAccount missing": Fault("CLUSTER_254", "doctored/web", [
-        running("Deployment", "web", serviceAccountName="absent")]),
+    "quota used up": Fault("CLUSTER_250", "doctored/many", [
+        named("ResourceQuota", "small", spec={"hard": {"pods": "0"}}), running("Deployment", "many")]),
+    "forbidden by Pod Security": Fault("CLUSTER_251", "doctored/root", [
+        named("Namespace", SPACE, "", labels=SECURE), running("Deployment", "root")]),
+    "ServiceAccount missing": Fault("CLUSTER_254", "doctored/anonymous", [
+        running("Deployment", "anonymous", serviceAccountName="absent")]),
     "webhook without anybody": Fault("CLUSTER_241", "guard.example.org", [webhook("guard")]),
     "part of the API gone": Fault("CLUSTER_242", "v1.gone.example.org", [
         named("Service", "gone", spec={"ports": [{"port": 443}]}),
@@ -117,9 +119,19 @@ def until(cluster: Cluster, code: str, where: str, seconds: float = 30) -> list[
         found = verdict(cluster)
         if found and found[0].code == code and found[0].where.startswith(where):
             return found
-        listed = "\n".join(f"{one.code} {one.where} {one.likelihood}: {one.cause} {one.evidence}" for one in found)
-        assert time.monotonic() < end, f"not {code} {where} first, but:\n{listed or 'nothing'}"
+        if time.monotonic() > end:
+            listed = "\n".join(f"{one.code} {one.where} {one.likelihood}: {one.cause} {one.evidence}" for one in found)
+            raise AssertionError(f"not {code} {where} first, but:\n{listed or 'nothing'}\n{there(cluster)}")
         time.sleep(0.3)
+
+
+def there(cluster: Cluster) -> str:
+    """The pods and their makers, for a message."""
+    paths = [f"/apis/apps/v1/namespaces/{SPACE}/{kind}" for kind in ("deployments", "replicasets", "statefulsets")]
+    return "\n".join(
+        f"{path.rpartition('/')[2]} {item['metadata']['name']}: {item['status']}"
+        for path in [*paths, f"/api/v1/namespaces/{SPACE}/pods"] for item in cluster.admin.get(path)["items"]
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -160,16 +172,19 @@ def test_a_fault_is_named_first(name: str, space: Cluster) -> None:
                 space.admin.delete(item)
 
 
-def test_a_scheduler_that_hangs_is_named(space: Cluster) -> None:
+@pytest.mark.parametrize(
+    ("program", "code"), [("kube-scheduler", "CLUSTER_248"), ("kube-controller-manager", "CLUSTER_249")]
+)
+def test_a_part_that_hangs_is_named(program: str, code: str, space: Cluster) -> None:
     well(space)
-    web = running("Deployment", "web")
-    space.signal("kube-scheduler", signal.SIGSTOP)
+    waits = running("Deployment", f"waits-for-{program}")
+    space.signal(program, signal.SIGSTOP)
     try:
-        space.admin.apply(web)
-        until(space, "CLUSTER_248", "", 60)
+        space.admin.apply(waits)
+        until(space, code, "", 60)
     finally:
-        space.signal("kube-scheduler", signal.SIGCONT)
-        space.admin.delete(web)
+        space.signal(program, signal.SIGCONT)
+        space.admin.delete(waits)
 
 
 def test_a_kubeconfig_of_another_cluster_is_named(api_server: Cluster, tmp_path: Any) -> None:

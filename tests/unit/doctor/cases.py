@@ -301,6 +301,7 @@ CASES: dict[str, tuple[Spoil, str, str]] = {
         "shop/web-1",
     ),
     "no scheduler": (pods(pod(node="")), "CLUSTER_248", ""),
+    "no controllers": (workloads(workload("Deployment", "shop", "web", 0, made=0)), "CLUSTER_249", ""),
     "quota": (
         workloads(workload("Deployment", "shop", "web", 0, failure='pods "x" is forbidden: exceeded quota: q')),
         "CLUSTER_250",

@@ -114,8 +114,10 @@ def cluster() -> Cluster:
     return found
 
 
-def workload(kind: str, namespace: str, name: str, ready: int = 1, desired: int = 1, failure: str = "") -> Workload:
-    return Workload(kind, namespace, name, desired, ready, {}, ("x:1",), failure)
+def workload(
+    kind: str, namespace: str, name: str, ready: int = 1, desired: int = 1, failure: str = "", made: int = 1
+) -> Workload:
+    return Workload(kind, namespace, name, desired, ready, {}, ("x:1",), failure, made=made)
 
 
 def thing(namespace: str, name: str, **fields: Any) -> Thing:

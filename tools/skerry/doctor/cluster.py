@@ -163,6 +163,20 @@ def refused(facts: Facts) -> Iterator[Finding]:
             facts.kubectl(f"-n {namespace} get events --field-selector reason=FailedCreate"), 0.9, (short(words),),
             tuple((follow, f"{namespace}/{name}") for follow in OF_WORKLOADS),
         )  # fmt: skip
+    silent = [
+        f"{one.namespace}/{one.name}" for one in facts.workloads()
+        if one.ready < one.desired and not one.made and facts.now - one.created > 20
+        and (one.namespace, one.name) not in said
+    ]  # fmt: skip
+    if silent:
+        yield Finding(
+            "CLUSTER_249", f"nobody makes pods: {some(silent, 2)} wait for theirs without a word",
+            "the controller manager hangs or does not run: look at k3s on the servers, restart it there"
+            " (disable-controller-manager?)",
+            "", facts.kubectl("get deployments,statefulsets,daemonsets,replicasets -A"), 0.8,
+            (f"{len(silent)} workloads have had no pods for more than 20 s and no event says why",),
+            tuple((follow, name) for name in silent for follow in OF_WORKLOADS),
+        )  # fmt: skip
 
 
 def webhooks(facts: Facts) -> Iterator[Finding]:

@@ -104,7 +104,13 @@ class Pod:
 
 @dataclass(slots=True)
 class Workload:
-    """A Deployment, StatefulSet, DaemonSet."""
+    """A Deployment, StatefulSet, DaemonSet.
+
+    Attributes:
+        failure: why the API server refuses its pods, in its own words; empty when it does not.
+        created: when it was made, in seconds since 1970.
+        made: pods that its controller has made, ready or not.
+    """
 
     kind: str
     namespace: str
@@ -115,6 +121,7 @@ class Workload:
     images: tuple[str, ...]
     failure: str
     created: float = 0.0
+    made: int = 0
 
     @property
     def healthy(self) -> bool:

@@ -167,8 +167,10 @@ def workload(kind: str, item: dict[str, Any]) -> Workload:
     meta, spec, status = item["metadata"], item.get("spec", {}), item.get("status", {})
     if kind == "DaemonSet":
         desired, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)
+        made = status.get("currentNumberScheduled", 0)
     else:
         desired, ready = spec.get("replicas", 1), status.get("readyReplicas", 0)
+        made = status.get("replicas", 0)
     failure = ""
     for one in status.get("conditions") or []:
         if one.get("type") == "ReplicaFailure" and one.get("status") == "True":
@@ -177,5 +179,5 @@ def workload(kind: str, item: dict[str, Any]) -> Workload:
     return Workload(
         kind, meta.get("namespace", ""), meta["name"], int(desired or 0), int(ready or 0), meta.get("labels") or {},
         tuple(one.get("image", "") for one in template.get("containers") or []), failure,
-        moment(meta.get("creationTimestamp")),
+        moment(meta.get("creationTimestamp")), int(made or 0),
     )  # fmt: skip
