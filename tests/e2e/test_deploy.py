@@ -80,6 +80,14 @@ def test_the_second_time_nothing_changes(run: Run, inventory: Path, hosts: dict[
         assert "DynamicUser=yes" in inside(host, values, "systemctl cat 'skerry-ticker*'")
 
 
+def test_too_few_places_are_told(run: Run, hosts: dict[str, Any]) -> None:
+    wanted = {**TICKER, "placement": {"hosts": list(hosts), "replicas": 99}}
+    *planned, missing = run(wanted, code=1, options=("--dry-run",))
+    assert {one["host"] for one in planned} == set(hosts)
+    assert missing["short"] == f"{len(hosts)} of 99 replicas have a place"
+    assert not set(missing["passed_over"]) & set(hosts)
+
+
 def test_what_does_not_come_up_leaves_the_former_one(run: Run, inventory: Path, hosts: dict[str, Any]) -> None:
     run(TICKER)
     before = {row["host"]: row["revision"] for row in rows(inventory, "ticker")}

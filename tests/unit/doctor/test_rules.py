@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from unit.doctor.cases import CASES
-from unit.doctor.made import Site, pod, spoilt, without
+from unit.doctor.cases import CASES, both, objects, pods
+from unit.doctor.made import Site, event, pod, spoilt, without
 
 from skerry import paths
 from skerry.doctor.collect import diagnose
@@ -62,6 +62,19 @@ def test_what_could_not_be_seen_breaks_no_rule(name: str) -> None:
         for missing in look.report:
             found = diagnose(without(facts, host, missing))
             assert len(found) == len({(one.code, one.where, one.cause) for one in found})
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"), [("FailedCreatePodSandBox", "RUNTIME_205"), ("FailedMount", "STORAGE_218")]
+)
+def test_an_event_of_an_earlier_pod_of_that_name_is_not_about_this_one(reason: str, code: str) -> None:
+    one = pod()
+    told = event(reason, "rpc error: desc = no", one.name)
+    facts = spoilt(both(pods(one), objects("events", told)))
+    assert [found.code for found in diagnose(facts)] == [code]
+    assert one.trouble
+    one.trouble.created = told.fields["last"] + 1
+    assert diagnose(facts) == []
 
 
 def test_hosts_alone_and_the_cluster_alone_are_enough() -> None:

@@ -87,6 +87,9 @@ def submission(found: Report, diff: bool, as_json: bool, seconds: float) -> None
         line(outcome_object(one))
     for name, fault in found.faults.items():
         line({"host": name, "fault": fault.as_dict()})
+    for name, chosen in found.chosen.items():
+        if chosen.short:
+            line({"name": name, "short": chosen.short, "passed_over": {one.host: one.reason for one in chosen.passed}})
 
 
 def summary(found: Report, seconds: float) -> Text:

@@ -103,6 +103,15 @@ class Facts:
         """Pods that are kept because something is not well with them."""
         return [pod for pod in self.api.pods if pod.trouble is not None] if self.api else []
 
+    def pending(self, event: Thing) -> Pod | None:
+        """The pod that an event is about, while it is Pending; none for an event of an earlier pod of that name."""
+        key = (event.namespace, event.fields["about"])
+        return next(
+            (pod for pod in self.ill_pods() if (pod.namespace, pod.name) == key and pod.phase == "Pending"
+             and pod.trouble and event.fields["last"] >= pod.trouble.created),
+            None,
+        )  # fmt: skip
+
     @staticmethod
     def after(*pods: Pod) -> tuple[tuple[str, str], ...]:
         """What follows, by code and place, from pods that do not run: their workloads' own findings."""

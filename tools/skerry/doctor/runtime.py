@@ -96,7 +96,7 @@ def missing_handlers(facts: Facts) -> Iterator[Finding]:
         host = event.fields["host"]
         if not found or (host, found["name"]) in told:
             continue
-        if not _still_pending(facts, event.namespace, event.fields["about"]):
+        if facts.pending(event) is None:
             continue
         told.add((host, found["name"]))
         look = facts.host_of(host)
@@ -126,10 +126,6 @@ def missing_handlers(facts: Facts) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _still_pending(facts: Facts, namespace: str, name: str) -> bool:
-    return any((pod.namespace, pod.name) == (namespace, name) and pod.phase == "Pending" for pod in facts.ill_pods())
-
-
 def sandboxes(facts: Facts) -> Iterator[Finding]:
     """Pods whose sandbox cannot be made, for any other reason."""
     seen: set[str] = set()
@@ -137,7 +133,7 @@ def sandboxes(facts: Facts) -> Iterator[Finding]:
         host = event.fields["host"]
         if host in seen or _NO_HANDLER.search(event.fields["message"]):
             continue
-        if not _still_pending(facts, event.namespace, event.fields["about"]):
+        if facts.pending(event) is None:
             continue
         seen.add(host)
         look = facts.host_of(host)

@@ -138,9 +138,8 @@ def hung(facts: Facts) -> Iterator[Finding]:
 def mounts(facts: Facts) -> Iterator[Finding]:
     """Volumes that a node cannot mount."""
     told: set[tuple[str, str]] = set()
-    pending = {(pod.namespace, pod.name): pod for pod in facts.ill_pods() if pod.phase == "Pending"}
     for event in facts.events("FailedMount", "FailedAttachVolume"):
-        pod = pending.get((event.namespace, event.fields["about"]))
+        pod = facts.pending(event)
         if pod is None:
             continue
         words = event.fields["message"]
