@@ -31,8 +31,12 @@ class PodGroup:
                         self.group = Group(self.version, self.root, relative)
                         return
 
-    def of_process(self, pid: int) -> None:
-        """Where the kubelet's group is not above the container (a runtime with another driver): the container's own."""
+    def of_process(self, pid: int, container: str) -> None:
+        """Where the kubelet's group is not above the container (a runtime with another driver): the container's own.
+
+        Its name has the container's id. A process that has ended meanwhile is shown in the root of a hierarchy of
+        version 1, and its number may be another's by now: neither is the container.
+        """
         if self.root is None:
             return
         try:
@@ -42,8 +46,11 @@ class PodGroup:
         for line in text.splitlines():
             _, controllers, relative = line.split(":", 2)
             mine = "memory" in controllers.split(",") if self.version == 1 else not controllers
-            if mine and not (self.group is not None and relative.startswith(self.group.relative + "/")):
-                self.group = Group(self.version, self.root, relative)
+            if not mine or container not in relative:
+                continue
+            if not (self.group is not None and relative.startswith(self.group.relative + "/")):
+                self.group = Group(self.version, self.root, relative.removesuffix(" (deleted)"))
+                return
 
     def look(self) -> None:
         """Note the peak so far: a container's own group goes with it."""

@@ -69,17 +69,21 @@ class Ended:
     extra: dict[str, float] = field(default_factory=dict)
 
 
-def exec_child(path: str, argv: list[str], env: dict[str, str]) -> Child:
-    """A child that becomes the program at ``path``; a failure to do so is reported with its errno."""
+class Program:
+    """A child that becomes the program at ``path``; a failure to do so is reported with its errno.
 
-    def child(report: int) -> NoReturn:
+    Until it has, its memory is that of this process, and is not counted.
+    """
+
+    def __init__(self, path: str, argv: list[str], env: dict[str, str]) -> None:
+        self.path, self.argv, self.env = path, argv, env
+
+    def __call__(self, report: int) -> NoReturn:
         try:
-            os.execve(path, argv, env)
+            os.execve(self.path, self.argv, self.env)
         except OSError as error:
             os.write(report, b"exec %d" % (error.errno or 0))
         os._exit(127)
-
-    return child
 
 
 def become(
@@ -125,6 +129,9 @@ class Execution:
         self.usage = Usage(limits.open_files, limits.disk)
         self.status: int | None = None
         self.pipes: dict[int, str] = {}
+        #: Its memory is its own. A program has no use for the report: its end of that pipe closes when it begins.
+        self.begun = not isinstance(child, Program)
+        self.resident = memory.resident()
         #: Siblings that stay: without a control group, a run's own processes are known only by not being these.
         self.kept = frozenset(memory.descendants(os.getpid())) if group is None else frozenset()
         self.wake, wake_write = os.pipe()
@@ -193,6 +200,7 @@ class Execution:
                     self._reap()
                 elif not self._read(fd):
                     poll.unregister(fd)
+                    self.begun = self.begun or self.pipes[fd] == "report"
             if self.status is None:
                 self._look(deadline)
             if self.ended.limit:
@@ -215,7 +223,7 @@ class Execution:
         if deadline is not None and time.monotonic() >= deadline:
             self.ended.limit = "timeout"
             return
-        if self.watch:
+        if self.watch and self.begun:
             pids = self.group.pids() if self.group is not None else [self.pid, *memory.descendants(self.pid)]
             use = memory.total(pids)
             self.ended.pss = max(self.ended.pss or 0, use)
@@ -255,11 +263,15 @@ class Execution:
             if pid == 0:
                 return
             if os.WIFSTOPPED(status):
+                self.begun = self.begun or (pid == self.pid and trace.became(status))
                 size = trace.stopped(pid, status)
-                self.ended.pss = max(self.ended.pss or 0, size) or None
+                if self.begun:
+                    self.ended.pss = max(self.ended.pss or 0, size) or None
             elif pid == self.pid and self.status is None:
                 self.ended.end_ns = time.monotonic_ns()
-                self.ended.maxrss = usage.ru_maxrss * 1024
+                # The kernel's peak is also that of the fork: only one above it is the program's.
+                peak = usage.ru_maxrss * 1024
+                self.ended.maxrss = peak if peak > self.resident else 0
                 self.status = status
 
     def _finish(self) -> None:

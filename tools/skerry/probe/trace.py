@@ -15,7 +15,7 @@ from .memory import pss
 _SEIZE, _CONT, _LISTEN = 0x4206, 7, 0x4208
 #: TRACEFORK, TRACEVFORK, TRACECLONE, TRACEEXEC, TRACEEXIT; EXITKILL: no traced process outlives its tracer.
 _OPTIONS = 0x2 | 0x4 | 0x8 | 0x10 | 0x40 | 0x100000
-_EVENT_EXIT, _EVENT_STOP = 6, 128
+_EVENT_EXEC, _EVENT_EXIT, _EVENT_STOP = 4, 6, 128
 #: wait for threads and children alike.
 WALL = 0x40000000
 
@@ -27,6 +27,11 @@ _libc.ptrace.restype = ctypes.c_long
 def seize(pid: int) -> bool:
     """Trace a process that is about to become the program; False where that is not allowed."""
     return bool(_libc.ptrace(_SEIZE, pid, None, _OPTIONS) == 0)
+
+
+def became(status: int) -> bool:
+    """Whether a traced process stopped because it has just become another program (execve)."""
+    return status >> 16 == _EVENT_EXEC
 
 
 def stopped(pid: int, status: int) -> int:

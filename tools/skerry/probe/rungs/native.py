@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ..procs import Take, exec_child, execute
+from ..procs import Program, Take, execute
 from .base import Host, Result, Rung, Slot, Spec, capability, from_ended
 
 
@@ -28,7 +28,7 @@ class _NativeSlot(Slot):
         """See `Slot.once`."""
         spec = self.spec
         argv = [spec.name, *map_arguments(spec.args, self.dirs)]
-        child = exec_child(str(self.program()), argv, dict(spec.env))
+        child = Program(str(self.program()), argv, dict(spec.env))
         group = self.host.cgroups.new(spec.memory)
         stdin = self.stdin()
         try:

@@ -144,7 +144,7 @@ class _Run:
         if event.topic == "/tasks/start":
             self.times["start"] = event.at_ns
             self.group.find()
-            self.group.of_process(int(body.get("pid") or 0))
+            self.group.of_process(int(body.get("pid") or 0), self.container)
             self._send_input()
         elif event.topic == "/tasks/oom":
             self.result.limit = self.result.limit or "memory"

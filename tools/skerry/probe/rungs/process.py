@@ -11,7 +11,7 @@ from typing import Any
 
 from ..faults import ProbeError
 from ..hostinfo import find_command
-from ..procs import Take, exec_child, execute
+from ..procs import Program, Take, execute
 from ..traps import UNKNOWN, from_text
 from .base import Host, Result, Rung, Slot, Spec, capability, from_ended
 from .outcomes import refused
@@ -83,7 +83,7 @@ class _ProcessSlot(Slot):
             *(["-o", str(made), str(self.module)] if wasmtime else [str(self.module), str(made)]),
         ]
         words = bytearray()
-        self.compiler(exec_child(self.command, argv, _ENVIRONMENT), lambda _, data: words.extend(data))
+        self.compiler(Program(self.command, argv, _ENVIRONMENT), lambda _, data: words.extend(data))
         if not made.exists():
             raise refused(words.decode("utf-8", "replace"))
         os.rename(made, out)
@@ -112,7 +112,7 @@ class _ProcessSlot(Slot):
         group = self.host.cgroups.new(spec.memory)
         stdin = self.stdin()
         try:
-            child = exec_child(self.command, self._argv(), _ENVIRONMENT)
+            child = Program(self.command, self._argv(), _ENVIRONMENT)
             ended = execute(child, stdin, spec.limits, group, words or tail, self.watch(memory, group))
             result = from_ended(ended, group)
         finally:
