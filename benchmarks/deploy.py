@@ -11,7 +11,6 @@ ends, 32 at once); for comparison the cheapest module of Ansible with its connec
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import statistics
@@ -24,10 +23,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from hosts import BIN, ROOT, playbook, sandbox, write_edges
+from checkout import BIN, ROOT
+from hosts import playbook, sandbox, write_edges
 
-inventories: Any = importlib.import_module("skerry.targets.inventory")
-ssh: Any = importlib.import_module("skerry.targets.ssh")
+from skerry.targets import inventory as inventories
+from skerry.targets import ssh
+
 SOURCE = """
 #include <stdio.h>
 #include <unistd.h>

@@ -9,20 +9,14 @@ The aim is a 95th percentile of 0.15 ms from "go" to the end. The native program
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
-from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
-stats: Any = importlib.import_module("skerry.report.stats")
-units: Any = importlib.import_module("skerry.report.units")
-targets: Any = importlib.import_module("skerry.targets")
-api: Any = importlib.import_module("skerry.targets.api")
-inventory: Any = importlib.import_module("skerry.targets.inventory")
-build: Any = importlib.import_module("skerry.workloads.build")
-manifest: Any = importlib.import_module("skerry.workloads.manifest")
+import checkout  # noqa: F401  # puts the package on the path
+
+from skerry.report import stats, units
+from skerry.targets import api, inventory
+from skerry.targets.sessions import open_session
+from skerry.workloads import build, manifest
 
 AIM = 0.15e-3
 
@@ -35,7 +29,7 @@ def main() -> int:
     hello = manifest.load_all(["hello"])[0]
     found: dict[str, list[float]] = {}
     phases: dict[str, list[float]] = {}
-    with targets.open_session(inventory.this_machine()) as session:
+    with open_session(inventory.this_machine()) as session:
         specs = {}
         for key, target in (("embedded/wasmtime/aot", "wasm"), ("native/native/native", build.own_architecture())):
             digest = session.put(build.build_one(hello, target).path)

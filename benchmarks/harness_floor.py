@@ -7,22 +7,16 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import random
 import sys
 from collections import defaultdict
-from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
-stats: Any = importlib.import_module("skerry.report.stats")
-units: Any = importlib.import_module("skerry.report.units")
-targets: Any = importlib.import_module("skerry.targets")
-api: Any = importlib.import_module("skerry.targets.api")
-inventory: Any = importlib.import_module("skerry.targets.inventory")
-build: Any = importlib.import_module("skerry.workloads.build")
-manifest: Any = importlib.import_module("skerry.workloads.manifest")
+import checkout  # noqa: F401  # puts the package on the path
+
+from skerry.report import stats, units
+from skerry.targets import api, inventory
+from skerry.targets.sessions import open_sessions
+from skerry.workloads import build, manifest
 
 
 def main() -> int:
@@ -33,7 +27,7 @@ def main() -> int:
     options = parser.parse_args()
     wasm = build.build_one(manifest.load_all(["hello"])[0], "wasm").path
     hosts = inventory.read([options.inventory]) if options.inventory else [inventory.this_machine()]
-    sessions, faults = targets.open_sessions(hosts)
+    sessions, faults = open_sessions(hosts)
     for name, fault in faults.items():
         print(f"{name}: {fault.code} {fault.cause}", file=sys.stderr)
     specs = {}
@@ -54,9 +48,9 @@ def main() -> int:
         for session in sessions.values():
             session.close()
     for (name, way), values in sorted(found.items()):
-        one, native = stats.summarise(values), stats.summarise(found[(name, "native/native/native")])
-        print(f"{name:<12} {way:<34} median {units.seconds(one.median):>9}  p95 {units.seconds(one.p95):>9}  "
-              f"{units.ratio(one.median / native.median)} native")
+        this, native = stats.summarise(values), stats.summarise(found[(name, "native/native/native")])
+        print(f"{name:<12} {way:<34} median {units.seconds(this.median):>9}  p95 {units.seconds(this.p95):>9}  "
+              f"{units.ratio(this.median / native.median)} native")
     return 1 if faults else 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
@@ -16,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from checkout import BIN, ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
-BIN = Path(sys.executable).parent  # commands of the environment that runs the script
-sys.path.insert(0, str(ROOT / "tools"))
-k3s_source: Any = importlib.import_module("skerry.sandbox.k3s_source")
-paths: Any = importlib.import_module("skerry.paths")
+from skerry import paths
+from skerry.sandbox import k3s_source
 
 
 def write_inventory(name: str, subnet: str, edges: int, variables: dict[str, Any] | None = None) -> Path:

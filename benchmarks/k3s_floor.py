@@ -22,8 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-BIN = Path(sys.executable).parent
+from checkout import BIN, ROOT
+
 TEMPLATE_FILE = "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl"
 TEMPLATE = 'imports = ["/etc/skerry/containerd/*.toml"]\n{{ template "base" . }}\n'
 TOKEN = "floor-" + "0" * 26

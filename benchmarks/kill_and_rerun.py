@@ -20,7 +20,8 @@ import sys
 import time
 from pathlib import Path
 
-from hosts import BIN, ROOT, playbook, provision, sandbox, write_inventory
+from checkout import BIN, ROOT
+from hosts import playbook, provision, sandbox, write_inventory
 
 SUBNET = "10.213.89.0/24"
 LOG = ROOT / ".skerry" / "benchmarks" / "killed.log"  # what the last run printed

@@ -12,7 +12,6 @@ request had no answer, or a kept connection was closed.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import statistics
 import subprocess
@@ -23,12 +22,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from checkout import ROOT
 from deploy import ROLES
-from hosts import ROOT, playbook, sandbox, write_edges
+from hosts import playbook, sandbox, write_edges
 
-inventories: Any = importlib.import_module("skerry.targets.inventory")
-http_component: Any = importlib.import_module("skerry.testing.http_component")
-http_load: Any = importlib.import_module("skerry.testing.http_load")
+from skerry.targets import inventory as inventories
+from skerry.testing import http_component, http_load
+
 PORT, FLOOR = 8080, 8081
 TEXTS = ("one", "two")
 
@@ -82,7 +82,7 @@ class Site:
         return http_load.Load(places, kept=self.clients // 2, fresh=self.clients - self.clients // 2)
 
 
-def show(name: str, asked: Any, seconds: float, rest: float | None) -> float:
+def show(name: str, asked: http_load.Asked, seconds: float, rest: float | None) -> float:
     """A row; the median of a request's seconds."""
     times = sorted(asked.seconds)
     median, last = statistics.median(times), times[int(len(times) * 0.99)]

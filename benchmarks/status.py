@@ -9,7 +9,6 @@ page by page and throws them away. Prints the ratio of the two.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import statistics
@@ -21,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
-simulated: Any = importlib.import_module("skerry.testing.kube.simulated")
-kube: Any = importlib.import_module("skerry.testing.kube.cluster")
+from checkout import ROOT
+
+from skerry.testing.kube import cluster as kube
+from skerry.testing.kube import simulated
+
 #: What is compared with: no decoding, no reduction, one connection.
 PLAIN = """
 import http.client, re, ssl, sys

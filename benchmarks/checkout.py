@@ -1,0 +1,10 @@
+"""The checkout that a script measures. Imported first, it lets scripts import the package as it lies there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent  # commands of the environment that runs the script
+sys.path.insert(0, str(ROOT / "tools"))
