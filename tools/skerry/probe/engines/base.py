@@ -9,11 +9,15 @@ from typing import Protocol
 
 @dataclass
 class Wasi:
-    """The world of one command: WASI preview 1. ``dirs`` are pairs (host directory, guest directory)."""
+    """The world of one command: WASI preview 1.
+
+    ``dirs`` are pairs (host directory, guest directory); ``stdin``: descriptor 0 has something to read.
+    """
 
     argv: list[str]
     env: list[tuple[str, str]] = field(default_factory=list)
     dirs: list[tuple[str, str]] = field(default_factory=list)
+    stdin: bool = False
 
 
 @dataclass

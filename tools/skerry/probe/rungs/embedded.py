@@ -52,7 +52,7 @@ class _EmbeddedSlot(Slot):
     def __init__(self, host: Host, spec: Spec) -> None:
         super().__init__(host, spec)
         self.engine = load(host, spec)
-        self.wasi = Wasi([spec.name, *spec.args], [(k, v) for k, v in spec.env], self.dirs)
+        self.wasi = Wasi([spec.name, *spec.args], [(k, v) for k, v in spec.env], self.dirs, spec.stdin is not None)
         self.module = self.program()
         self.empty = host.store.path(host.store.add(elf.EMPTY_WASM))
         if spec.mode == "aot":
