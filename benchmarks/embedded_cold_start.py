@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-import checkout  # noqa: F401  # puts the package on the path
+from checkout import commit
 
 from skerry.report import stats, units
 from skerry.targets import api, inventory
@@ -45,6 +45,7 @@ def main() -> int:
                     found.setdefault(key, []).append(sample.run_seconds)
                     for name, value in sample.phases.items() if key.startswith("embedded") else ():
                         phases.setdefault(name, []).append(value)
+    print(f"checkout {commit()}")
     for key, values in found.items():
         one = stats.summarise(values)
         print(f"{key:<24} n {one.count}  least {units.seconds(one.least)}  median {units.seconds(one.median)}  "

@@ -11,7 +11,7 @@ import random
 import sys
 from collections import defaultdict
 
-import checkout  # noqa: F401  # puts the package on the path
+from checkout import commit
 
 from skerry.report import stats, units
 from skerry.targets import api, inventory
@@ -47,6 +47,7 @@ def main() -> int:
     finally:
         for session in sessions.values():
             session.close()
+    print(f"checkout {commit()}")
     for (name, way), values in sorted(found.items()):
         this, native = stats.summarise(values), stats.summarise(found[(name, "native/native/native")])
         print(f"{name:<12} {way:<34} median {units.seconds(this.median):>9}  p95 {units.seconds(this.p95):>9}  "
