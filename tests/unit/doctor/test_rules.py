@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import time
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ def test_what_follows_stands_below_its_cause_and_nothing_is_lost() -> None:
     assert sorted(one.code for one in found[1].follows) == ["B_001", "C_001"]
 
 
-def test_hundreds_of_nodes_are_ranked_and_shown_on_a_screen() -> None:
+def test_hundreds_of_nodes_are_ranked_in_no_time_and_shown_on_a_screen() -> None:
     site = Site()
     assert site.cluster is not None
     agent = site.cluster.nodes["agent"]
@@ -104,7 +105,9 @@ def test_hundreds_of_nodes_are_ranked_and_shown_on_a_screen() -> None:
         node.name, node.ready = f"n{number}", "Unknown"
         site.cluster.nodes[node.name] = node
         site.cluster.pods += [pod(f"web-{number}-{index}", node=node.name) for index in range(5)]
+    start = time.monotonic()
     found = diagnose(site.facts())
+    assert time.monotonic() - start < 3
     assert sum(one.code == "CLUSTER_230" for one in found) == 600
     with Path("/dev/null").open("w") as nowhere:
         console = Console(width=120, record=True, file=nowhere)

@@ -99,7 +99,7 @@ def test_what_came_before_the_deadline_is_kept_and_the_rest_counted(server: Serv
     server.slow[6] = 3.0
     start = time.monotonic()
     names, outcome = read(server, 0.6)
-    assert time.monotonic() - start < 2.9
+    assert time.monotonic() - start < 1.5
     assert len(names) == 6
     assert (outcome.state, outcome.count, outcome.remaining, outcome.kind) == ("partial", 6, 2, "timeout")
     assert not outcome.whole

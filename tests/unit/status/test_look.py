@@ -143,7 +143,7 @@ def test_a_part_that_hangs_is_named_and_holds_nobody_up(monkeypatch: pytest.Monk
     monkeypatch.setattr(system, "memory", broken)
     start = time.monotonic()
     found = report.collect({"seconds": 0.5})
-    assert time.monotonic() - start < 4.5
+    assert time.monotonic() - start < 2
     assert found["missing"] == {"disks": "not done in time", "memory": "PermissionError: not yours"}
     assert "disks" not in found
     assert found["basics"]["hostname"]
@@ -179,7 +179,7 @@ def test_a_host_that_says_nothing_is_given_up(tmp_path: Path) -> None:
     silent.chmod(0o755)
     start = time.monotonic()
     found = look_at([Target("slow", {**LOCAL, "ansible_python_interpreter": str(silent)})], {}, 1, 5)["slow"]
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 4
     assert found.fault is not None
     assert found.fault.code == "TARGET_022"
 
@@ -191,6 +191,6 @@ def test_hosts_that_are_not_reached_within_the_time_of_all_are_unknown(tmp_path:
     targets = [Target(f"h{number}", {**LOCAL, "ansible_python_interpreter": str(silent)}) for number in range(60)]
     start = time.monotonic()
     found = look_at(targets, {}, 1, 2)
-    assert time.monotonic() - start < 25
+    assert time.monotonic() - start < 8
     assert len(found) == 60
     assert {look.fault.code for look in found.values() if look.fault} == {"TARGET_022", "TARGET_023"}

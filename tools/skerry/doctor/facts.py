@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from skerry.status.kubeconfig import setting
@@ -105,12 +106,12 @@ class Facts:
 
     def pending(self, event: Thing) -> Pod | None:
         """The pod that an event is about, while it is Pending; none for an event of an earlier pod of that name."""
-        key = (event.namespace, event.fields["about"])
-        return next(
-            (pod for pod in self.ill_pods() if (pod.namespace, pod.name) == key and pod.phase == "Pending"
-             and pod.trouble and event.fields["last"] >= pod.trouble.created),
-            None,
-        )  # fmt: skip
+        pod = self._pending.get((event.namespace, event.fields["about"]))
+        return pod if pod and pod.trouble and event.fields["last"] >= pod.trouble.created else None
+
+    @cached_property
+    def _pending(self) -> dict[tuple[str, str], Pod]:
+        return {(pod.namespace, pod.name): pod for pod in self.ill_pods() if pod.phase == "Pending"}
 
     @staticmethod
     def after(*pods: Pod) -> tuple[tuple[str, str], ...]:

@@ -25,7 +25,7 @@ class Mode(StrEnum):
 
 #: Seconds for all stages together; what has not run by then is not run, and cleaning up still is. They and the stages'
 #: own deadlines end what hangs: two cores need 35 minutes for the default, with nothing cached on a slow day half more.
-TOTAL = {Mode.QUICK: 600.0, Mode.DEFAULT: 75 * 60.0, Mode.FULL: 4 * 3600.0}
+TOTAL = {Mode.QUICK: 600.0, Mode.DEFAULT: 60 * 60.0, Mode.FULL: 4 * 3600.0}
 
 
 class Need(StrEnum):
@@ -124,7 +124,7 @@ def _kubernetes(mine: dict[str, str]) -> list[Stage]:
     """A real API server, built once for each state of tests/kube/go (minutes), and what is tested on it (seconds)."""
     needs = (Need.KUBERNETES,)
     build = _tool("-m", "skerry.testing.kube", "build")
-    tests = _pytest("kubernetes", "tests/kube", 1200, "--timeout=300", needs=needs, requires=(KUBERNETES_BUILD,),
+    tests = _pytest("kubernetes", "tests/kube", 900, "--timeout=300", needs=needs, requires=(KUBERNETES_BUILD,),
                     wants=(Need.MONITORING,), together=True, environment=mine)
     return [Stage(KUBERNETES_BUILD, (build,), 1800, needs=needs, together=True), tests]
 
@@ -159,7 +159,7 @@ def _hosts(mode: Mode, keep: bool) -> list[Stage]:
                 },
             )
         )
-    seconds = 3600 if mode is Mode.FULL else 2400
+    seconds = 3600 if mode is Mode.FULL else 1500
     stages.append(_pytest("e2e", "tests/e2e", seconds, "--timeout=900", "-m", "not own_hosts", needs=(Need.HOSTS,),
                           environment=mine))
     if not keep:
@@ -183,13 +183,13 @@ def plan(mode: Mode, only: Sequence[str] = (), keep: bool = False) -> list[Stage
         keep: use hosts that are up, and leave them up: for the inner loop.
     """
     mine = {"SKERRY_TEST_MODE": mode.value}
-    unit = _pytest("unit", "tests/unit", 480, "-n", "2", "--timeout=120", together=True, environment=mine)
+    unit = _pytest("unit", "tests/unit", 240, "-n", "2", "--timeout=120", together=True, environment=mine)
     stages = [*_static(), unit]
     if mode is not Mode.QUICK:
         # What takes longest begins first: the shared hosts, and beside them one after another what may.
         build, tests = _kubernetes(mine)
         wants = (Need.BROWSER, Need.MONITORING)
-        integration = _pytest("integration", "tests/integration", 2400, "--timeout=300", wants=wants, together=True,
+        integration = _pytest("integration", "tests/integration", 1800, "--timeout=300", wants=wants, together=True,
                               environment=mine)
         stages = [build, *_hosts(mode, keep), integration, _own_hosts(mode), *stages, tests]
         stages.sort(key=lambda stage: stage.always)
