@@ -158,24 +158,29 @@ def test_pytests_own_report_is_counted(tmp_path: Path) -> None:
     subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
     counts = read(report)
     assert counts is not None
-    assert (counts.passed, [name.split("::")[1] for name in counts.failed]) == (1, ["test_b"])
+    assert counts.passed == 1
+    assert [(name.split("::")[1], why) for name, why in counts.failed] == [("test_b", "assert False")]
     assert [(name.split("::")[1], why) for name, why in counts.skipped] == [("test_c", "no browser")]
 
 
 def test_the_last_lines_name_what_was_skipped_and_count_everything() -> None:
+    unit = Counts(5, [("t::bad", "1 is not 2")], [("t::gui", "no browser")])
+    role = Counts(1, [], [("t::a[1]", "no k3s"), ("t::a[2]", "no k3s")])
     results = [
-        Result(stage("unit"), Outcome.FAILED, 3, counts=Counts(5, ["t::bad"], [("t::gui", "no browser")])),
+        Result(stage("unit"), Outcome.FAILED, 3, counts=unit),
+        Result(stage("role k8s"), Outcome.PASSED, 9, counts=role),
         Result(stage("role k3s"), Outcome.SKIPPED, 0, "no root here"),
         Result(stage("ruff"), Outcome.PASSED, 1),
         Result(stage("e2e"), Outcome.NOT_RUN, 0, "hosts up did not succeed"),
     ]
-    assert totals(results) == {"failed": 2, "passed": 6, "skipped": 2}
+    assert totals(results) == {"failed": 2, "passed": 7, "skipped": 4}
     text = summary(results, 12.345)
-    assert text[-1] == "== 2 failed, 6 passed, 2 skipped in 12.35s =="
+    assert text[-1] == "== 2 failed, 7 passed, 4 skipped in 12.35s =="
     assert "  unit, t::gui: no browser" in text
     assert "  role k3s: no root here" in text
-    assert any("e2e (not run): hosts up did not succeed" in line for line in text)
-    assert "  t::bad" in text
+    assert "  role k8s, 2 cases of a: no k3s" in text
+    assert "failed: e2e (not run): hosts up did not succeed" in text[-2]
+    assert text.index("  t::bad: 1 is not 2") > text.index("  unit, t::gui: no browser"), "what failed comes last"
 
 
 def test_an_interruption_ends_what_runs_and_still_cleans_up(tmp_path: Path) -> None:

@@ -118,10 +118,14 @@ def _document(results: list[Result], seconds: float) -> dict[str, Any]:
                 "seconds": round(item.seconds, 2),
                 "reason": item.reason or None,
                 "passed": item.counts.passed if item.counts else None,
-                "failed": item.counts.failed if item.counts else None,
-                "skipped": [{"case": name, "why": why} for name, why in item.counts.skipped] if item.counts else None,
+                "failed": _cases(item.counts.failed) if item.counts else None,
+                "skipped": _cases(item.counts.skipped) if item.counts else None,
                 "log": str(item.stage.log()),
             }
             for item in results
         ],
     }
+
+
+def _cases(named: list[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"case": name, "why": why} for name, why in named]

@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 
 @dataclass
 class Counts:
-    """Cases of one stage: how many passed and failed, which were skipped and why, which failed."""
+    """Cases of one stage: how many passed and failed, which were skipped and which failed, and why."""
 
     passed: int = 0
-    failed: list[str] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
     def text(self) -> str:
@@ -31,10 +31,16 @@ def read(path: Path) -> Counts | None:
     for case in tree.iter("testcase"):
         name = f"{case.get('classname', '')}::{case.get('name', '')}"
         skipped = case.find("skipped")
-        if case.find("failure") is not None or case.find("error") is not None:
-            counts.failed.append(name)
+        failed = next((found for kind in ("failure", "error") if (found := case.find(kind)) is not None), None)
+        if failed is not None:
+            counts.failed.append((name, _reason(failed)))
         elif skipped is not None:
-            counts.skipped.append((name, (skipped.get("message") or "no reason given").strip()))
+            counts.skipped.append((name, _reason(skipped)))
         else:
             counts.passed += 1
     return counts
+
+
+def _reason(element: ElementTree.Element) -> str:
+    """Its message on one line."""
+    return " ".join((element.get("message") or "no reason given").split())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,7 +20,8 @@ STYLE = {
     Outcome.SKIPPED: "yellow",
     Outcome.NOT_RUN: "yellow",
 }
-SHOWN_OF_A_FAILURE = 60
+SHOWN_OF_A_FAILURE = 60  #: lines of its log
+SHOWN_OF_A_REASON = 300  #: characters
 HEARTBEAT = 60.0  #: seconds between lines about a long stage where there is no terminal
 
 
@@ -96,19 +97,28 @@ def totals(results: Sequence[Result]) -> dict[str, int]:
 
 
 def summary(results: Sequence[Result], seconds: float) -> list[str]:
-    """The last lines: failures, what was skipped and why, one closing line."""
-    lines: list[str] = []
-    bad = [result for result in results if result.bad]
-    for result in bad:
+    """The last lines: what was skipped, then what failed (the end alone tells it), each with why; one closing line."""
+    skipped = list(_skipped(results))
+    lines = ["skipped, and why:", *skipped] if skipped else ["nothing was skipped"]
+    for result in (result for result in results if result.bad):
         said = f": {result.reason}" if result.reason else ""
         lines.append(f"failed: {result.stage.name} ({result.outcome.value}){said}, log {_short(result)}")
-        lines += [f"  {name}" for name in (result.counts.failed if result.counts else [])]
-    skipped = [f"  {r.stage.name}: {r.reason}" for r in results if r.outcome is Outcome.SKIPPED]
-    for result in results:
-        cases = result.counts.skipped if result.counts else []
-        skipped += [f"  {result.stage.name}, {name}: {why}" for name, why in cases]
-    lines += ["skipped, and why:", *skipped] if skipped else ["nothing was skipped"]
+        failed = result.counts.failed if result.counts else []
+        lines += [f"  {name}: {why[:SHOWN_OF_A_REASON]}" for name, why in failed]
     counted = totals(results)
     said = ", ".join(f"{count} {word}" for word, count in counted.items() if count) or "nothing ran"
     return [*lines, f"== {said} in {seconds:.2f}s =="]
 
+
+def _skipped(results: Sequence[Result]) -> Iterator[str]:
+    """A line a stage and reason: the case, or how many of them and of which tests."""
+    for result in results:
+        if result.outcome is Outcome.SKIPPED:
+            yield f"  {result.stage.name}: {result.reason}"
+        reasons: dict[str, list[str]] = {}
+        for name, why in result.counts.skipped if result.counts else []:
+            reasons.setdefault(why, []).append(name)
+        for why, names in reasons.items():
+            tests = list(dict.fromkeys(name.split("::")[-1].split("[")[0] for name in names))
+            which = names[0] if len(names) == 1 else f"{len(names)} cases of {', '.join(tests)}"
+            yield f"  {result.stage.name}, {which}: {why}"
