@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from . import frames, runner
+from . import frames, memory, runner
 from .faults import ProbeError
 from .rungs.all import find
 from .rungs.base import Host
@@ -141,6 +141,7 @@ class Agent:
     def _fork(self, header: dict[str, Any]) -> None:
         if "spec" in header:
             find(header["spec"]["key"].split("/")[0]).share(self.host)
+        memory.give_back()  # what files took on their way; a fork would have it too
         mine, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:

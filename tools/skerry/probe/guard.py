@@ -117,6 +117,7 @@ def main(work: str, session: str) -> NoReturn:
     sweep(directory.parent)
     cgroups = Cgroups(session)
     me = os.getpid()
+    memory.trim()  # before any fork: a collection in a fork would else make its own copy of every page that it looks at
     pid = os.fork()
     if pid == 0:
         _agent(directory, session, cgroups, me)
