@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from skerry import paths
-from skerry.sandbox import machine
+from skerry.sandbox import settings
 
 ROOT_ONLY = pytest.mark.skipif(
     os.geteuid() != 0, reason="changes a kernel setting, or becomes another user: needs root"
@@ -24,18 +24,45 @@ HARMLESS = Path("/proc/sys/vm/dirty_writeback_centisecs")
 
 @ROOT_ONLY
 def test_a_changed_kernel_setting_is_put_back_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "SYSCTLS", tmp_path / "sysctls.json")
+    monkeypatch.setattr(settings, "NOTE", tmp_path / "settings.json")
     before = HARMLESS.read_text(encoding="ascii")
-    machine.note_sysctls()
+    settings.prepare(Path("/proc"))
     try:
         HARMLESS.write_text(str(int(before) + 100), encoding="ascii")
-        machine.note_sysctls()  # a second sandbox: the first note stays
-        restored = machine.restore_sysctls()
+        settings.prepare(Path("/proc"))  # a second sandbox: the first note stays
+        restored = settings.restore()
         assert HARMLESS.read_text(encoding="ascii") == before
     finally:
         HARMLESS.write_text(before, encoding="ascii")
-    assert f"vm.dirty_writeback_centisecs: {int(before) + 100} -> {before.strip()}" in restored
-    assert machine.restore_sysctls() == []
+    assert f"vm/dirty_writeback_centisecs: {int(before) + 100} -> {before.strip()}" in restored
+    assert settings.restore() == []
+
+
+@ROOT_ONLY
+def test_a_disk_that_reads_far_ahead_is_limited_until_the_last_host_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = tmp_path / "read_ahead_kb"
+    disk.write_text("8192\n")
+    monkeypatch.setattr(settings, "NOTE", tmp_path / "settings.json")
+    monkeypatch.setattr(settings, "read_ahead", lambda folder: disk)
+    assert settings.prepare(tmp_path) == [f"{disk}: 8192 -> 128"]
+    assert disk.read_text() == "128\n"
+    assert settings.prepare(tmp_path) == [], "the second sandbox finds it done, and the note is the first one's"
+    assert f"{disk}: 128 -> 8192" in settings.restore()
+    assert disk.read_text() == "8192\n"
+    disk.write_text("64\n")
+    assert settings.prepare(tmp_path) == [], "never raised"
+
+
+def test_the_read_ahead_of_a_folder_is_that_of_its_disk() -> None:
+    found = settings.read_ahead(paths.root())
+    if found is None:
+        pytest.skip("this checkout lies on no single disk")
+    assert found.parent.name == "queue"
+    assert int(found.read_text()) >= 0
+    assert settings.read_ahead(Path("/proc")) is None, "no disk is under it"
+    assert settings.read_ahead(Path("/nowhere/at/all")) is None
 
 
 def as_nobody(code: str, socket_path: Path) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,7 @@ import yaml
 
 from skerry import paths
 from skerry.errors import SkerryError
-from skerry.sandbox import emulation, images, k3s_source, keys, machine, plans, spec
+from skerry.sandbox import emulation, images, k3s_source, keys, machine, plans, settings, spec
 
 HOST: dict[str, Any] = {
     "address": "10.0.0.11",
@@ -113,10 +113,10 @@ def _apt_config(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_kernel_settings_noted_are_settings_not_counters() -> None:
-    noted = machine.read_sysctls()
-    assert "kernel/panic" in noted
-    assert "vm/overcommit_memory" in noted
-    assert not {"kernel/random/uuid", "fs/file-nr", "kernel/hostname", "fs/dentry-state"} & set(noted)
+    noted = {str(path) for path in settings.sysctls()}
+    assert {"/proc/sys/kernel/panic", "/proc/sys/vm/overcommit_memory"} <= noted
+    assert not {f"/proc/sys/{name}" for name in ("kernel/random/uuid", "fs/file-nr", "kernel/hostname")} & noted
+    assert "/proc/sys/fs/dentry-state" not in noted
 
 
 def test_an_image_is_another_one_when_its_definition_differs() -> None:

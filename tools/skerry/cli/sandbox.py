@@ -42,7 +42,7 @@ def up(
     """
     from rich.console import Console
 
-    from skerry.sandbox import commands, plans, status
+    from skerry.sandbox import commands, plans, settings, status
 
     plan = plans.revise(plans.stored(name) or plans.Plan(name), edge, arm64, link or [])
     outcome = commands.up(plan, None if as_json else Console(stderr=True))
@@ -70,6 +70,8 @@ def up(
         f"{len(sandbox.hosts)} hosts are up after {outcome.seconds:.0f} s"
         f"{'' if changed else ' (nothing had to change)'}: {', '.join(sandbox.hosts)}"
     )
+    for setting in settings.changed():
+        typer.echo(f"  set here:  {setting} (until the last sandbox is down)")
     shown = os.path.relpath(inventory)
     typer.echo(
         f"  log in:    skerry sandbox ssh {next(iter(sandbox.hosts))}{_named(name)}\n"

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from skerry.errors import Exit, SkerryError
-from skerry.sandbox import emulation, engine, keys, limits, linking, logins, machine
+from skerry.sandbox import emulation, engine, keys, limits, linking, logins, settings
 from skerry.sandbox.docker_api import Docker
 from skerry.sandbox.prepare import SANDBOX_LABEL, check_owner
 from skerry.sandbox.spec import Sandbox
@@ -74,5 +74,5 @@ def remove(sandbox: Sandbox, chosen: list[str], docker: Docker, check: bool) -> 
         if not others:
             limits.stop()
             emulation.stop()
-            restored = machine.restore_sysctls()
+            restored = settings.restore()
     return {"changed": True, "restored": restored}

@@ -1,8 +1,7 @@
-"""What this machine has and its hosts inherit: capabilities, name servers, proxies; kernel settings to put back."""
+"""What this machine has and its hosts inherit: capabilities, name servers, proxies."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -10,7 +9,6 @@ import subprocess
 from pathlib import Path
 
 from skerry.errors import Exit, SkerryError
-from skerry.sandbox.engine import RUN
 
 #: Linux capabilities in the order of their bits (include/uapi/linux/capability.h).
 # fmt: off
@@ -23,13 +21,6 @@ CAPABILITIES = (
     "CHECKPOINT_RESTORE",
 )
 # fmt: on
-SYSCTLS = RUN / "sysctls.json"
-#: Counters and one-way switches: nothing to put back.
-_VOLATILE = re.compile(
-    r"kernel/(random/|ns_last_pid|hostname|domainname|pty/nr|perf_event|sched_domain|osrelease|version|tainted|"
-    r"cap_last_cap|modules_disabled|kexec_load_disabled|usermodehelper/)|fs/(dentry-state|file-nr|inode-|quota/|binfmt_misc/|"
-    r"mqueue/|aio-nr)|vm/(stat_refresh|drop_caches|compact_memory|nr_hugepages)"
-)
 
 
 def lacking_capabilities(status: str | None = None) -> list[str]:
@@ -75,50 +66,3 @@ def apt_proxies() -> str:
         if proxy and proxy != "DIRECT":
             lines.append(f'Acquire::{scheme}::Proxy "{proxy}";\n')
     return "".join(lines)
-
-
-def read_sysctls() -> dict[str, str]:
-    """Settings under kernel, fs and vm that a host could change for the whole machine: path below /proc/sys -> text."""
-    base, values = Path("/proc/sys"), {}
-    for family in ("kernel", "fs", "vm"):
-        for path in sorted((base / family).rglob("*")):
-            name = str(path.relative_to(base))
-            if (
-                _VOLATILE.match(name)
-                or not path.is_file()
-                or not path.stat().st_mode & 0o200
-                or not path.stat().st_mode & 0o400
-            ):
-                continue
-            try:
-                values[name] = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError):  # some refuse to be read: nothing to note
-                continue
-    return values
-
-
-def note_sysctls() -> None:
-    """Note the settings before the first sandbox changes any; only root can put them back, so only root notes them."""
-    if os.geteuid() != 0 or SYSCTLS.exists():
-        return
-    RUN.mkdir(mode=0o755, exist_ok=True)
-    beside = SYSCTLS.with_suffix(".new")
-    beside.write_text(json.dumps(read_sysctls(), indent=1), encoding="utf-8")
-    beside.rename(SYSCTLS)
-
-
-def restore_sysctls() -> list[str]:
-    """Put back what differs from the note and drop the note; ``name: now -> before`` for each, for people to read."""
-    if not SYSCTLS.exists():
-        return []
-    before: dict[str, str] = json.loads(SYSCTLS.read_text(encoding="utf-8"))
-    restored = []
-    for name, now in read_sysctls().items():
-        if name in before and before[name] != now:
-            try:
-                (Path("/proc/sys") / name).write_text(before[name], encoding="utf-8")
-                restored.append(f"{name.replace('/', '.')}: {now.strip()} -> {before[name].strip()}")
-            except OSError as error:
-                restored.append(f"{name.replace('/', '.')}: stays {now.strip()} ({error.strerror})")
-    SYSCTLS.unlink()
-    return restored

@@ -12,7 +12,7 @@ from typing import Any
 
 from skerry import paths
 from skerry.errors import SkerryError
-from skerry.sandbox import emulation, engine, images, keys, limits, linking, logins, machine
+from skerry.sandbox import emulation, engine, images, keys, limits, linking, logins, machine, settings
 from skerry.sandbox.docker_api import Docker
 from skerry.sandbox.spec import Host, Sandbox
 
@@ -110,13 +110,13 @@ def prepare(sandbox: Sandbox, chosen: Iterable[str]) -> dict[str, Any]:
 
     Returns:
         ``changed``; ``cap_drop``; ``gateway``; ``keys_folder``; ``hosts``: for each chosen host its ``image``,
-        ``platform``, ``memory``, ``cpus``, ``volumes`` and ``definition``.
+        ``platform``, ``memory``, ``cpus``, ``volumes`` and ``definition``; ``settings``: see `settings.prepare`.
     """
     changed = engine.ensure()
     docker = Docker()
     check_owner(sandbox, docker)
     check_network(sandbox, docker)
-    machine.note_sysctls()
+    settled = settings.prepare(Path(docker.call("GET", "/info")["DockerRootDir"]))
     hosts = [sandbox.hosts[name] for name in chosen]
     kinds = sorted({(host.image, host.arch) for host in hosts})
     definitions = {kind: images.define(*kind) for kind in kinds}
@@ -151,4 +151,5 @@ def prepare(sandbox: Sandbox, chosen: Iterable[str]) -> dict[str, Any]:
         "gateway": sandbox.gateway,
         "hosts": made,
         "keys_folder": str(sandbox.state),
+        "settings": settled,
     }

@@ -69,4 +69,14 @@ cap_drop:
   returned: state is prepared
   type: list
   elements: str
+settings:
+  description: Kernel settings of this machine that were changed until the last host goes, as setting, before and now.
+  returned: state is prepared
+  type: list
+  elements: str
+restored:
+  description: Kernel settings that were put back with the last host, as setting, before and now.
+  returned: state is absent
+  type: list
+  elements: str
 """
