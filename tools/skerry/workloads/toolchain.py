@@ -55,7 +55,8 @@ class Toolchain:
     def build(self, language: Language, target: str, sources: list[str], output: str) -> list[str]:
         """The command line, to be run in the directory of the sources."""
         if language == "go":
-            flags = ["-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid="]
+            # Debugging information, which the linker drops, is not made: compiling takes a seventh less.
+            flags = ["-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false", "-ldflags=-s -w -buildid="]
             return [*self.command, "build", *flags, "-o", output, "."]
         if language in ("c", "zig"):
             return self._zig(language, target, sources, output)
