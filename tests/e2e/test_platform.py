@@ -65,7 +65,7 @@ def test_check_mode_on_converged_hosts_reports_no_change(platform: Path, tmp_pat
 @pytest.fixture(scope="module")
 def measured(platform: Path) -> dict[str, Any]:
     """What a short benchmark of `hello` says."""
-    few = ("--samples", "1", "--memory-samples", "1", "--warmups", "0", "--minutes", "1", "--seed", "7")
+    few = ("--samples", "1", "--memory-samples", "1", "--warmups", "1", "--minutes", "1", "--seed", "7")
     done = skerry("bench", "-i", str(platform), "--workload", "hello", *few, "--json")
     assert done.returncode == 0, done.stderr[-4000:]
     document: dict[str, Any] = json.loads(done.stdout)
