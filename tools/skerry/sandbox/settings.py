@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from skerry.sandbox.engine import RUN
+from skerry.sandbox.engine import RUN, machine_lock
 
 NOTE = RUN / "settings.json"
 #: kB that the disk reads ahead at most while there are hosts: the kernel's default (VM_READAHEAD_PAGES), which boards
@@ -66,21 +66,31 @@ def prepare(folder: Path) -> list[str]:
     """
     if os.geteuid() != 0:
         return []
-    ahead = read_ahead(folder)
-    if not NOTE.exists():
-        noted = sysctls() | ({ahead: ahead.read_text(encoding="ascii")} if ahead else {})
-        NOTE.parent.mkdir(mode=0o755, exist_ok=True)
-        beside = NOTE.with_suffix(".new")
-        beside.write_text(json.dumps({str(path): text for path, text in noted.items()}, indent=1), encoding="utf-8")
-        beside.rename(NOTE)
+    with machine_lock():  # noted beside another command's change, the changed value would count as the former one
+        return _prepare(read_ahead(folder))
+
+
+def _prepare(ahead: Path | None) -> list[str]:
+    noted = _noted() if NOTE.exists() else {str(path): text for path, text in sysctls().items()}
+    if ahead is not None:
+        noted.setdefault(str(ahead), ahead.read_text(encoding="ascii"))
+    NOTE.parent.mkdir(mode=0o755, exist_ok=True)
+    beside = NOTE.with_suffix(".new")
+    beside.write_text(json.dumps(noted, indent=1), encoding="utf-8")
+    beside.rename(NOTE)
     if ahead is None or int(ahead.read_text(encoding="ascii")) <= READ_AHEAD_KB:
         return []
     return [_write(ahead, f"{READ_AHEAD_KB}\n")]
 
 
+def _noted() -> dict[str, str]:
+    found: dict[str, str] = json.loads(NOTE.read_text(encoding="utf-8"))
+    return found
+
+
 def changed() -> list[str]:
     """``name: before -> now`` of what the sandbox itself has changed and not put back yet."""
-    noted: dict[str, str] = json.loads(NOTE.read_text(encoding="utf-8")) if NOTE.exists() else {}
+    noted = _noted() if NOTE.exists() else {}
     disks = {name: before.strip() for name, before in noted.items() if name.startswith("/sys/")}
     now = {name: Path(name).read_text(encoding="ascii").strip() for name in disks if Path(name).exists()}
     return [f"{name}: {disks[name]} -> {text}" for name, text in now.items() if text != disks[name]]
@@ -92,10 +102,13 @@ def restore() -> list[str]:
     Returns:
         ``name: before -> now`` of each, for people to read.
     """
-    if not NOTE.exists():
-        return []
+    with machine_lock():
+        return _restore() if NOTE.exists() else []
+
+
+def _restore() -> list[str]:
     restored = []
-    for name, before in json.loads(NOTE.read_text(encoding="utf-8")).items():
+    for name, before in _noted().items():
         path = Path(name)
         try:
             differs = path.read_text(encoding="utf-8") != before
