@@ -230,9 +230,8 @@ def test_what_does_not_compile_is_a_coded_error(tmp_path: Path, monkeypatch: pyt
     assert list((tmp_path / "cache" / "workloads" / "builds" / "bad" / "wasm").iterdir()) == []
 
 
-@pytest.mark.parametrize(("name", "target", "machine"), [  # e_machine of the ELF header
-    ("sha256", "amd64", 62), ("sha256", "arm64", 183), ("sha256", "arm", 40),
-    ("sensors", "amd64", 62), ("sensors", "arm64", 183), pytest.param("sensors", "arm", 40, marks=pytest.mark.full)])
+@pytest.mark.parametrize("name", ["sha256", "sensors"])
+@pytest.mark.parametrize(("target", "machine"), [("amd64", 62), ("arm64", 183), ("arm", 40)])  # e_machine of ELF
 def test_every_architecture_builds_a_static_program_of_its_kind(name: str, target: str, machine: int) -> None:
     head = build.build_one(manifest.load_all([name])[0], target).path.read_bytes()
     assert head[:4] == b"\x7fELF"

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from skerry.sandbox.engine import RUN, machine_lock
+from skerry.sandbox.keys import write_if_changed
 
 NOTE = RUN / "settings.json"
 #: kB that the disk reads ahead at most while there are hosts: the kernel's default (VM_READAHEAD_PAGES), which boards
@@ -72,15 +73,12 @@ def prepare(folder: Path) -> list[str]:
 
 def _prepare(ahead: Path | None) -> list[str]:
     noted = _noted() if NOTE.exists() else {str(path): text for path, text in sysctls().items()}
-    if ahead is not None:
-        noted.setdefault(str(ahead), ahead.read_text(encoding="ascii"))
+    before = ahead.read_text(encoding="ascii") if ahead else ""
+    if ahead:
+        noted.setdefault(str(ahead), before)
     NOTE.parent.mkdir(mode=0o755, exist_ok=True)
-    beside = NOTE.with_suffix(".new")
-    beside.write_text(json.dumps(noted, indent=1), encoding="utf-8")
-    beside.rename(NOTE)
-    if ahead is None or int(ahead.read_text(encoding="ascii")) <= READ_AHEAD_KB:
-        return []
-    return [_write(ahead, f"{READ_AHEAD_KB}\n")]
+    write_if_changed(NOTE, json.dumps(noted, indent=1))
+    return [_write(ahead, f"{READ_AHEAD_KB}\n")] if ahead and int(before) > READ_AHEAD_KB else []
 
 
 def _noted() -> dict[str, str]:

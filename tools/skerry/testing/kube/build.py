@@ -33,8 +33,7 @@ PROGRAMS = {
 }
 #: Module in tests/kube/definitions -> where definitions of kinds lie in it.
 DEFINITIONS = {"github.com/cert-manager/cert-manager": "deploy/crds/*.yaml"}
-#: Without debugging information, which the linker drops anyway, compiling takes a seventh less.
-FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly", "-gcflags=all=-dwarf=false")
+FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly", toolchain.GO_WITHOUT_DEBUGGING)
 #: Programs of earlier states of go.mod go when nobody used them for so many seconds.
 KEPT = 14 * 86400
 PROBE_TIMEOUT = 30
